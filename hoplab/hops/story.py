@@ -1,0 +1,84 @@
+"""What a flow did, told from evidence alone: hops there, hops back, and the outcome.
+
+A hop is one passage of a packet through one network namespace: it came in by an
+interface with one tuple and left by another with the same tuple or a rewritten
+one.  These values are what scenarios assert on and what reports print; the field
+names are those of the run's JSON (docs: the JSON of one run).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hoplab.hops.evidence import ConntrackEvent, Tuple
+
+Outcome = Literal["accepted", "rejected", "dropped", "unanswered"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleHit:
+    """A rule (or a chain's policy) that a packet met in one hop, in order."""
+
+    table: str
+    chain: str
+    rule: str
+    """The rule's text, or 'policy' for a base chain's policy."""
+    verdict: str
+    hook: str = ""
+    comment: str = ""
+    family: str = "ip"
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One passage through one namespace; `before`/`after` are what frames showed."""
+
+    node: str
+    in_interface: str | None
+    out_interface: str | None
+    before: Tuple
+    after: Tuple
+    ttl_in: int | None
+    ttl_out: int | None
+    rewrite: tuple[Literal["DNAT", "SNAT"], ...] = ()
+    rules: tuple[RuleHit, ...] = ()
+    frames: tuple[int, ...] = ()
+    time_ns: int = 0
+    mac_in: tuple[str, str] | None = None
+    """(source, destination) Ethernet addresses of the first frame seen in this hop."""
+    mac_out: tuple[str, str] | None = None
+    tunnel: str = ""
+    """The outer tuple when the packet left or came in an overlay, else ''."""
+    conntrack: tuple[ConntrackEvent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One packet followed through the lab: its identity and its hops in order."""
+
+    label: str
+    """SYN, SYN-ACK, ACK, DATA, FIN, RST, REQUEST, REPLY, ICMP-ERROR ..."""
+    hops: tuple[Hop, ...]
+    retransmission: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A probe and everything that came of it."""
+
+    name: str
+    protocol: str
+    outcome: Outcome
+    forward: tuple[Hop, ...]
+    """Hops of the first packet (the SYN, the request)."""
+    reply: tuple[Hop, ...]
+    """Hops of its first answer (the SYN-ACK, the reply, the RST or ICMP error)."""
+    passages: tuple[Passage, ...] = ()
+    """Every packet of the exchange both ways, the two above included, in time order."""
+    conntrack: tuple[ConntrackEvent, ...] = ()
+    """The last state of each entry that belongs to the flow, one a namespace and tuple."""
+    reason: str = ""
+    """For anything but accepted: what was seen, in words."""
+    response: str = ""
+    """Payload of the answer as text, when there was one."""

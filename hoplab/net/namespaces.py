@@ -1,0 +1,96 @@
+"""Network namespaces by their holder's process id, and how to step inside one.
+
+A namespace lives as long as a process in it (its holder) does.  A thread can
+step into another network namespace with setns(2), open a socket there, and step
+back: the socket stays where it was opened.  That is how one process observes
+and serves every namespace of the lab with one loop.  Programs are started inside
+through Mininet's own `mnexec -a PID`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+CLONE_NEWNET = 0x40000000
+
+Role = Literal["client", "router", "balancer", "node", "pod", "switch", "host"]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2) for the calling thread (os.setns exists from Python 3.12 on only).
+
+    Raises OSError with the kernel's errno.
+    """
+    if _libc.setns(fd, kind) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"setns: {os.strerror(code)}")
+
+
+class CommandFailed(RuntimeError):
+    """A program inside a namespace ended with an error."""
+
+    def __init__(self, node: str, argv: Sequence[str], code: int, output: str) -> None:
+        self.node, self.argv, self.code, self.output = node, tuple(argv), code, output
+        super().__init__(f"{node}: {' '.join(argv)} ended with {code}: {output.strip() or '(no output)'}")
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """One network namespace of the lab; `pid` is its holder in the lab's PID namespace."""
+
+    name: str
+    pid: int
+    role: Role = "host"
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Have the calling thread inside this network namespace for the block's duration."""
+        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            there = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                setns(there, CLONE_NEWNET)
+            finally:
+                os.close(there)
+            try:
+                yield
+            finally:
+                setns(here, CLONE_NEWNET)
+        finally:
+            os.close(here)
+
+    def argv(self, command: Sequence[str]) -> list[str]:
+        """The command as it must be executed to run inside (network and mount namespace)."""
+        return ["mnexec", "-a", str(self.pid), *command]
+
+    def popen(self, command: Sequence[str], **options: object) -> subprocess.Popen[str]:
+        """Start a program inside; options are subprocess.Popen's, text mode is on."""
+        return subprocess.Popen(self.argv(command), text=True, **options)  # type: ignore[call-overload,no-any-return]
+
+    def run(
+        self,
+        command: Sequence[str],
+        stdin: str = "",
+        *,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program inside to its end.
+
+        Raises CommandFailed (with node, command and output) when `check` and the exit code is not 0.
+        """
+        done = subprocess.run(
+            self.argv(command), input=stdin, text=True, capture_output=True, check=False, env=env, timeout=timeout_s
+        )
+        if check and done.returncode != 0:
+            raise CommandFailed(self.name, command, done.returncode, done.stderr + done.stdout)
+        return done
