@@ -1,0 +1,335 @@
+"""The simulated cloud load balancer: which node gets a flow, as `nft -f` text (or HAProxy's configuration).
+
+A cloud's balancer knows nodes, not pods: it spreads new flows over the nodes that pass its health check and keeps
+every flow on its node.  Here it is a router between the outside and the node network; what it would do in its
+fabric is done by nftables in its prerouting hook.  Three modes exist in the clouds: `nat` rewrites the destination
+to a node's address and port, `passthrough` hands the packet unchanged to a node, which answers the client directly
+(direct server return), `proxy` ends the client's connection and opens another one to the node.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from hoplab.dataplane.nft_text import Chain, Element, Family, Rule, Set, Table, changes
+from hoplab.kube.types import Protocol
+
+Algorithm = Literal["hash", "round-robin"]
+Mode = Literal["nat", "passthrough", "proxy"]
+
+TABLE = "balancer"
+HASH_SEED = 0x686F706C
+"""Fixed, so that a tuple meets the same node in every run."""
+FLOW_TIMEOUT_S = 600
+"""How long passthrough remembers an idle flow: ten minutes, as GCE's connection tracking table does by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A node that passes the health check, and where on it the flow goes (node port, or the frontend's own port)."""
+
+    node: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """One forwarding rule of the balancer; `service` is namespace/name[:port name], `backends` only candidates."""
+
+    vip: str
+    port: int
+    protocol: Protocol
+    service: str
+    backends: tuple[Backend, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Balancer:
+    """The balancer's whole configuration.
+
+    `inside`: networks of the cluster; a flow from there that is balanced back into it is masqueraded, because the
+    node would else answer past the balancer (mode nat only).
+    `no_candidates`: what happens to a new flow when no node passes the health check.  "drop" is what balancers that
+    only forward packets do (they never send packets of their own: GCE's "drop traffic when unhealthy", Maglev);
+    "reject" is what a client of a terminating balancer sees (refused).
+    """
+
+    algorithm: Algorithm = "hash"
+    mode: Mode = "nat"
+    frontends: tuple[Frontend, ...] = ()
+    inside: tuple[str, ...] = ()
+    no_candidates: Literal["drop", "reject"] = "drop"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What a provider's balancer does: in the lab by default, and in reality."""
+
+    algorithm: Algorithm
+    mode: Mode
+    real_mode: Mode
+
+
+PROVIDERS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "gce": Preset("hash", "nat", real_mode="passthrough"),
+        "aws": Preset("round-robin", "nat", real_mode="proxy"),
+        "aws-nlb": Preset("hash", "nat", real_mode="nat"),
+    }
+)
+"""Provider -> preset.  The lab's mode is `nat` for all unless the user asks for another, because every step of the
+way and its undoing can be seen then.  In reality GCE's external passthrough balancer (hash over the 5-tuple) keeps
+the address and the node answers directly; the classic ELB of AWS (round robin) is a TCP proxy; AWS' NLB (flow hash)
+rewrites the destination and keeps the client's address."""
+
+
+class BalancerError(ValueError):
+    """The configuration asks for something that this kind of balancer does not do."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRoute:
+    """For passthrough: `ip rule add fwmark MARK lookup TABLE` and `ip route add default via VIA table TABLE`."""
+
+    mark: int
+    table: int
+    via: str
+
+
+def balancer_tables(balancer: Balancer) -> tuple[Table, ...]:
+    """The nftables tables of the balancer: IPv4 and IPv6, empty ones for mode proxy (HAProxy does its work).
+
+    Both are always given, so that `balancer_changes` can go on from any earlier state.
+    """
+    if balancer.mode == "proxy":
+        return (Table("ip", TABLE), Table("ip6", TABLE))
+    return (_table(balancer, "ip"), _table(balancer, "ip6"))
+
+
+def balancer_text(balancer: Balancer) -> str:
+    """The whole configuration as one `nft -f` transaction; forgets remembered flows and counters."""
+    return "".join(table.text() for table in balancer_tables(balancer))
+
+
+def balancer_changes(previous: Balancer | None, now: Balancer) -> str:
+    """The smallest `nft -f` transaction from `previous` to `now`, empty when nothing differs.
+
+    Existing flows keep their node (conntrack in mode nat, the flow maps in mode passthrough); round robin goes on
+    counting in every frontend whose candidates did not change.
+    """
+    if previous is None:
+        return balancer_text(now)
+    pairs = zip(balancer_tables(previous), balancer_tables(now), strict=True)
+    return "".join(changes(before, after) for before, after in pairs)
+
+
+def policy_route(node_address: str) -> PolicyRoute:
+    """How the router hands a packet unchanged to this node (mode passthrough).
+
+    Wanted for every node of the cluster, candidate or not: a remembered flow goes on to a node that fails its check.
+    """
+    mark = _mark(node_address)
+    return PolicyRoute(mark=mark, table=mark, via=node_address)
+
+
+def policy_routes(node_addresses: Iterable[str]) -> tuple[PolicyRoute, ...]:
+    """`policy_route` for each address, each once, in the order of the marks."""
+    return tuple(policy_route(address) for address in sorted(set(node_addresses), key=_mark))
+
+
+def haproxy_config(balancer: Balancer, *, send_proxy: bool = False) -> str:
+    """HAProxy's configuration for mode proxy: two TCP connections, the client's and one to the node.
+
+    `send_proxy` announces the client's address to the backend by the PROXY protocol, version 2 (the classic ELB's
+    `service.beta.kubernetes.io/aws-load-balancer-proxy-protocol` does so with version 1).  hash is over both
+    addresses and ports, as the packet balancers have it, not HAProxy's usual `balance source`.
+
+    Raises BalancerError for a frontend that is not TCP: HAProxy ends connections, other protocols have none.
+    """
+    lines = [
+        "global",
+        "    maxconn 4096",
+        "defaults",
+        "    mode tcp",
+        "    timeout connect 2s",
+        "    timeout client 60s",
+        "    timeout server 60s",
+    ]
+    for frontend in _ordered(balancer.frontends):
+        lines += _haproxy_listen(frontend, balancer.algorithm, send_proxy)
+    return "\n".join(lines) + "\n"
+
+
+def _haproxy_listen(frontend: Frontend, algorithm: Algorithm, send_proxy: bool) -> list[str]:
+    if frontend.protocol != "TCP":
+        raise BalancerError(
+            f"{frontend.service}: a proxying balancer takes TCP only, found {frontend.protocol} on "
+            f"{_socket(frontend.vip, frontend.port)}; use --balancer-mode nat or passthrough"
+        )
+    lines = [
+        f"# {frontend.service}",
+        f"listen {_frontend_name(frontend)}",
+        f"    bind {_socket(frontend.vip, frontend.port)}",
+    ]
+    if algorithm == "hash":
+        lines += [
+            '    tcp-request content set-var-fmt(sess.tuple) "%[src]:%[src_port]:%[dst]:%[dst_port]"',
+            "    balance hash var(sess.tuple)",
+            "    hash-type map-based djb2 avalanche",
+        ]
+    else:
+        lines.append("    balance roundrobin")
+    option = " send-proxy-v2" if send_proxy else ""
+    lines += [f"    server {each.node} {_socket(each.address, each.port)}{option}" for each in _backends(frontend)]
+    return lines
+
+
+def _table(balancer: Balancer, family: Family) -> Table:
+    frontends = [each for each in _ordered(balancer.frontends) if _family(each.vip) == family]
+    ip = family
+    address = "ipv4_addr" if family == "ip" else "ipv6_addr"
+    vips = tuple(Element(vip) for vip in dict.fromkeys(each.vip for each in frontends))
+    dispatch = tuple(
+        Element(
+            f"{each.vip} . {each.protocol.lower()} . {each.port}",
+            f"goto {_frontend_name(each)}",
+            each.service,
+            each.service,
+        )
+        for each in frontends
+    )
+    sets = [
+        Set("vips", f"type {address}", elements=vips, comment="addresses that the balancer answers for"),
+        Set(
+            "frontends",
+            f"type {address} . inet_proto . inet_service : verdict",
+            "map",
+            dispatch,
+            "one chain for each address, protocol and port",
+        ),
+    ]
+    choose = Rule(f"{ip} daddr . meta l4proto . th dport vmap @frontends")
+    no_frontend = Rule(f"{ip} daddr @vips drop", "a balancer forwards the ports of its frontends only")
+    if balancer.mode == "nat":
+        base = [
+            Chain("prerouting", (choose,), "type nat hook prerouting priority -100"),
+            Chain("unbalanced", (no_frontend,), "type filter hook prerouting priority -90"),
+            Chain("postrouting", _hairpin(balancer, family), "type nat hook postrouting priority 100"),
+        ]
+        chains = [Chain(_frontend_name(each), _nat_rules(balancer, family, each)) for each in frontends]
+    else:
+        base = [
+            # The balancer sees only one direction of a flow; conntrack would call its later packets invalid.
+            Chain("untracked", (Rule(f"{ip} daddr @vips notrack"),), "type filter hook prerouting priority -300"),
+            Chain("prerouting", (choose, no_frontend), "type filter hook prerouting priority -150"),
+        ]
+        chains = [Chain(_frontend_name(each), _passthrough_rules(balancer, family, each)) for each in frontends]
+        key = "ipv4_addr . inet_service" if family == "ip" else "mark"
+        spec = f"type {key} : mark ; flags dynamic,timeout ; timeout {FLOW_TIMEOUT_S}s ; size 65536"
+        sets += [Set(_flows_name(each), spec, "map", dynamic=True) for each in frontends]
+    return Table(family, TABLE, "the simulated load balancer", tuple(sets), (*base, *chains))
+
+
+def _nat_rules(balancer: Balancer, family: Family, frontend: Frontend) -> tuple[Rule, ...]:
+    backends = _backends(frontend)
+    if not backends:
+        return _no_candidates(balancer, frontend)
+    targets = ", ".join(f"{index} : {each.address} . {each.port}" for index, each in enumerate(backends))
+    protocol = frontend.protocol.lower()
+    number = _number(balancer.algorithm, family, len(backends))
+    body = f"meta l4proto {protocol} dnat {family} to {number} map {{ {targets} }}"
+    return (Rule(body, frontend.service, frontend.service),)
+
+
+def _passthrough_rules(balancer: Balancer, family: Family, frontend: Frontend) -> tuple[Rule, ...]:
+    service, flows = frontend.service, _flows_name(frontend)
+    known: tuple[Rule, ...]
+    if family == "ip":
+        key = "ip saddr . th sport"
+        remember = f"update @{flows} {{ {key} : meta mark }} accept"
+        known = (Rule(f"meta mark set {key} map @{flows} {remember}", f"{service}: known flow", service),)
+    else:
+        # nft 1.0.6 aborts when the key of an updated map is longer than 16 bytes, so the key is a hash of it.
+        key = f"jhash ip6 saddr . th sport mod {0xFFFFFFFF} seed {HASH_SEED:#x}"
+        remember = f"update @{flows} {{ {key} : meta mark }} accept"
+        known = (
+            Rule(f"meta mark set {key}", f"{service}: the flow's key", service),
+            Rule(f"meta mark set meta mark map @{flows} {remember}", f"{service}: known flow", service),
+        )
+    backends = _backends(frontend)
+    if not backends:
+        return (*known, *_no_candidates(balancer, frontend))
+    marks = ", ".join(f"{index} : {_mark(each.address):#010x}" for index, each in enumerate(backends))
+    number = _number(balancer.algorithm, family, len(backends))
+    return (*known, Rule(f"meta mark set {number} map {{ {marks} }} {remember}", f"{service}: new flow", service))
+
+
+def _no_candidates(balancer: Balancer, frontend: Frontend) -> tuple[Rule, ...]:
+    if balancer.no_candidates == "drop":
+        verdict = "drop"
+    else:
+        verdict = "reject with tcp reset" if frontend.protocol == "TCP" else "reject"
+    return (
+        Rule(f"meta l4proto {frontend.protocol.lower()} {verdict}", f"{frontend.service}: no node passes its check"),
+    )
+
+
+def _number(algorithm: Algorithm, family: Family, count: int) -> str:
+    """The nft expression that gives a flow its index below `count`."""
+    if algorithm == "round-robin":
+        return f"numgen inc mod {count}"
+    tuple5 = f"{family} saddr . {family} daddr . th sport . th dport . meta l4proto"
+    return f"jhash {tuple5} mod {count} seed {HASH_SEED:#x}"
+
+
+def _hairpin(balancer: Balancer, family: Family) -> tuple[Rule, ...]:
+    networks = sorted(each for each in balancer.inside if _family(each) == family)
+    if not networks:
+        return ()
+    inside = ", ".join(networks)
+    return (
+        Rule(f"{family} saddr {{ {inside} }} ct status dnat masquerade", "from the cluster, back into the cluster"),
+    )
+
+
+def _mark(address: str) -> int:
+    """A firewall mark (32 bits) that stands for a node and does not depend on which other nodes there are.
+
+    An IPv4 address is its own number, so `nft list` and `ip rule` show it; of an IPv6 address a hash is taken.
+    """
+    parsed = ipaddress.ip_address(address)
+    if parsed.version == 4:
+        return int(parsed)
+    return int.from_bytes(hashlib.sha256(parsed.packed).digest()[:4], "big") | 1
+
+
+def _family(address: str) -> Family:
+    return "ip6" if ":" in address else "ip"
+
+
+def _socket(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _frontend_name(frontend: Frontend) -> str:
+    # Colons are not allowed in a chain's name.
+    return f"frontend-{frontend.vip.replace(':', '.')}-{frontend.protocol.lower()}-{frontend.port}"
+
+
+def _flows_name(frontend: Frontend) -> str:
+    return _frontend_name(frontend).replace("frontend-", "flows-", 1)
+
+
+def _backends(frontend: Frontend) -> list[Backend]:
+    return sorted(set(frontend.backends), key=lambda each: (each.node, each.address, each.port))
+
+
+def _ordered(frontends: Iterable[Frontend]) -> list[Frontend]:
+    """In the order of addresses and ports, so that the text does not depend on the order of the objects."""
+    return sorted(frontends, key=lambda each: (ipaddress.ip_address(each.vip).packed, each.protocol, each.port))

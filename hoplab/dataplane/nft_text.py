@@ -1,0 +1,197 @@
+"""An nftables table as a value, and the `nft -f` text that makes the kernel hold it.
+
+A table has base chains (hooked into netfilter), ordinary chains, sets and maps; `text` writes all of it as one
+transaction, `changes` only what differs between two values, so that what did not change (and the state the
+kernel keeps in it: numgen counters, entries of dynamic sets) stays as it is.  A transaction takes effect as a
+whole or not at all (nft(8), "nft -f").  Like sigs.k8s.io/knftables, every line names one object in full, which
+is easy to compare and to search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+Family = Literal["ip", "ip6"]
+
+COMMENT_MAX = 128
+"""Longest comment that nft takes (NFTNL_UDATA_COMMENT_MAXLEN)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: statements as nft writes them, the comment without its quotes.
+
+    `source` names the Kubernetes object that it was made for; it is not part of the text.
+    """
+
+    body: str
+    comment: str = ""
+    source: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A chain with its rules; `hook` is empty for ordinary chains ("type nat hook prerouting priority -100")."""
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    hook: str = ""
+    comment: str = ""
+    source: str = field(default="", compare=False)
+
+    @property
+    def definition(self) -> str:
+        """What follows the chain's name in `add chain`."""
+        return _braces(self.hook, _comment(self.comment))
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element of a set (no value) or of a map; key and value as nft writes them."""
+
+    key: str
+    value: str = ""
+    comment: str = ""
+    source: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """A named set or map.
+
+    `spec` is its type and flags, parts separated by " ; " ("type ipv4_addr ; flags dynamic,timeout").  A
+    `dynamic` one is filled by rules: the text defines it and leaves its elements to the kernel.
+    """
+
+    name: str
+    spec: str
+    kind: Literal["set", "map"] = "set"
+    elements: tuple[Element, ...] = ()
+    comment: str = ""
+    dynamic: bool = False
+    source: str = field(default="", compare=False)
+
+    @property
+    def definition(self) -> str:
+        """What follows the set's name in `add set` / `add map`."""
+        return _braces(self.spec, _comment(self.comment))
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A whole table; the order of chains and sets is the order of the text."""
+
+    family: Family
+    name: str
+    comment: str = ""
+    sets: tuple[Set, ...] = ()
+    chains: tuple[Chain, ...] = ()
+
+    def text(self) -> str:
+        """The transaction after which the kernel holds exactly this table, whatever it held before."""
+        where = f"{self.family} {self.name}"
+        lines = [f"add table {where}", f"delete table {where}"]
+        lines.append(f"add table {where}{_braces(_comment(self.comment))}")
+        for chain in self.chains:
+            lines.append(f"add chain {where} {chain.name}{chain.definition}")
+        for collection in self.sets:
+            lines.append(f"add {collection.kind} {where} {collection.name}{collection.definition}")
+        for chain in self.chains:
+            lines += _rule_lines(where, chain)
+        for collection in self.sets:
+            lines += _element_lines("add", where, collection, collection.elements)
+        return "\n".join(lines) + "\n"
+
+
+def changes(previous: Table | None, now: Table) -> str:
+    """The smallest transaction that leads from `previous` to `now`; empty when they are equal.
+
+    Additions come first, then elements (so that no map ever points nowhere), then removals: a chain or set can
+    only go when nothing refers to it any more.  A chain whose rules differ is flushed and written anew, one that
+    is equal is not named at all.  Base chains and sets whose definition differs cannot be altered in place: then
+    (and without `previous`) the whole table is written.
+    """
+    if previous is None or _needs_whole(previous, now):
+        return now.text()
+    where = f"{now.family} {now.name}"
+    old_chains = {chain.name: chain for chain in previous.chains}
+    old_sets = {collection.name: collection for collection in previous.sets}
+    new_chains = {chain.name for chain in now.chains}
+    new_sets = {collection.name for collection in now.sets}
+    gone_chains = [chain for chain in previous.chains if chain.name not in new_chains]
+    lines: list[str] = []
+    for chain in now.chains:
+        if chain.name not in old_chains:
+            lines.append(f"add chain {where} {chain.name}{chain.definition}")
+    for collection in now.sets:
+        if collection.name not in old_sets:
+            lines.append(f"add {collection.kind} {where} {collection.name}{collection.definition}")
+    for chain in now.chains:
+        before = old_chains.get(chain.name)
+        if before is None:
+            lines += _rule_lines(where, chain)
+        elif before.rules != chain.rules:
+            lines.append(f"flush chain {where} {chain.name}")
+            lines += _rule_lines(where, chain)
+    for collection in now.sets:
+        lines += _element_changes(where, old_sets.get(collection.name), collection)
+    lines += [f"flush chain {where} {chain.name}" for chain in gone_chains]
+    for collection in previous.sets:
+        if collection.name not in new_sets:
+            lines.append(f"delete {collection.kind} {where} {collection.name}")
+    lines += [f"delete chain {where} {chain.name}" for chain in gone_chains]
+    return "\n".join(lines) + "\n" if lines else ""
+
+
+def _needs_whole(previous: Table, now: Table) -> bool:
+    """Whether something differs that nft cannot alter in place."""
+    if (previous.family, previous.name, previous.comment) != (now.family, now.name, now.comment):
+        return True
+    before = {chain.name: chain.definition for chain in previous.chains}
+    if any(before.get(chain.name, chain.definition) != chain.definition for chain in now.chains):
+        return True
+    kinds = {collection.name: (collection.kind, collection.definition) for collection in previous.sets}
+    return any(kinds.get(each.name, (each.kind, each.definition)) != (each.kind, each.definition) for each in now.sets)
+
+
+def _element_changes(where: str, before: Set | None, now: Set) -> Iterator[str]:
+    """Delete what went or got another value, then add what is new."""
+    if before is not None and before.elements == now.elements:
+        return
+    old = {} if before is None else {element.key: element for element in before.elements}
+    keep = {element.key: element for element in now.elements}
+    gone = [element for element in old.values() if keep.get(element.key) != element]
+    yield from _element_lines("delete", where, now, (Element(element.key) for element in gone))
+    yield from _element_lines("add", where, now, (each for each in now.elements if old.get(each.key) != each))
+
+
+def _element_lines(verb: str, where: str, collection: Set, elements: Iterable[Element]) -> Iterator[str]:
+    head = f"{verb} element {where} {collection.name} {{ "
+    for element in elements:
+        line = head + element.key
+        if element.comment:
+            line += " " + _comment(element.comment)
+        if element.value:
+            line += f" : {element.value}"
+        yield line + " }"
+
+
+def _rule_lines(where: str, chain: Chain) -> Iterator[str]:
+    head = f"add rule {where} {chain.name} "
+    for rule in chain.rules:
+        yield f"{head}{rule.body} {_comment(rule.comment)}" if rule.comment else head + rule.body
+
+
+def _comment(words: str) -> str:
+    """The comment as nft takes it: no escapes exist, so a quote becomes an apostrophe, and the length is limited."""
+    if not words:
+        return ""
+    plain = words.replace('"', "'")
+    return f'comment "{plain if len(plain) <= COMMENT_MAX else plain[: COMMENT_MAX - 3] + "..."}"'
+
+
+def _braces(*parts: str) -> str:
+    inside = "".join(f" {part} ;" for part in parts if part)
+    return f" {{{inside} }}" if inside else ""
