@@ -9,7 +9,6 @@ through Mininet's own `mnexec -a PID`.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,22 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-CLONE_NEWNET = 0x40000000
+from hoplab.net.kernel import CLONE_NEWNET, setns
+
 
 Role = Literal["client", "router", "balancer", "node", "pod", "switch", "host"]
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def setns(fd: int, kind: int) -> None:
-    """setns(2) for the calling thread (os.setns exists from Python 3.12 on only).
-
-    Raises OSError with the kernel's errno.
-    """
-    if _libc.setns(fd, kind) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"setns: {os.strerror(code)}")
-
 
 class CommandFailed(RuntimeError):
     """A program inside a namespace ended with an error."""

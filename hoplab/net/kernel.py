@@ -1,0 +1,61 @@
+"""The few system calls that Python lacks: unshare, setns, mount and prctl, through libc.
+
+Everything that isolates a lab is one of these four.  Each wrapper raises OSError
+with the call and its arguments in the message, since the errno alone ("Operation
+not permitted") never tells which step of an isolation failed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, what: str) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2): give the calling process new namespaces.  Raises OSError."""
+    _checked(_libc.unshare(flags), f"unshare({flags:#x})")
+
+
+def setns(fd: int, kind: int) -> None:
+    """setns(2) for the calling thread (os.setns exists from Python 3.12 on only).  Raises OSError."""
+    _checked(_libc.setns(fd, kind), "setns")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """mount(2).  Raises OSError that names source, target and type."""
+    result = _libc.mount(
+        source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
+    )
+    _checked(result, f"mount {kind or 'bind'} {source} on {target}")
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send this signal to the calling process when its parent dies (prctl PR_SET_PDEATHSIG)."""
+    _checked(_libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")

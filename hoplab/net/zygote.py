@@ -1,0 +1,289 @@
+"""A small process that makes the lab's other processes: namespace holders and the servers inside pods.
+
+Forking is cheap only from a small process, and a child that was forked before the
+heavy libraries came needs neither exec nor import to start.  So the lab forks one
+zygote at once and asks it, over a socket pair, for each node, each pod and each
+server.  A holder keeps its namespaces alive and does nothing else, like the pause
+container of a real pod; the zygote is their parent and reaps them.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from hoplab.net import kernel, sandbox
+
+LARGEST_REQUEST = 1 << 20
+
+
+class SpawnFailed(RuntimeError):
+    """The zygote could not make a process; str() names it and the failing step."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """A machine of the lab: network, mount and UTS namespaces of its own, private /run, /etc and /var/lib/cni."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodSpec:
+    """A pod's sandbox on a node.
+
+    `name` is what errors say, `netns` the file below the node's /run/netns that
+    pins the pod's network namespace for CNI plugins and `ip netns`.  `files` are
+    written over /etc inside the pod (path -> text).
+    """
+
+    name: str
+    node_pid: int
+    netns: str
+    hostname: str
+    files: Mapping[str, str]
+
+
+class Zygote:
+    """The lab's end of the socket pair.  Start it before threads and heavy imports."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_REQUEST)
+        self.pid = os.fork()
+        if self.pid == 0:
+            ours.close()
+            _serve(theirs)
+        theirs.close()
+        self._socket = ours
+
+    def nodes(self, specs: Sequence[NodeSpec]) -> list[int]:
+        """Make one holder a node; the pids, in order, once all namespaces exist.  Raises SpawnFailed."""
+        return self._ask([{"what": "node", "name": spec.name} for spec in specs])
+
+    def pods(self, specs: Sequence[PodSpec]) -> list[int]:
+        """Make one holder a pod; the pids, in order.  Raises SpawnFailed."""
+        return self._ask(
+            [
+                {
+                    "what": "pod",
+                    "name": spec.name,
+                    "node_pid": spec.node_pid,
+                    "netns": spec.netns,
+                    "hostname": spec.hostname,
+                    "files": dict(spec.files),
+                }
+                for spec in specs
+            ]
+        )
+
+    def server(self, name: str, inside_pid: int, config: Mapping[str, Any], log: int) -> int:
+        """Run a pod server (hoplab.net.podserver) in the namespaces of `inside_pid`; its pid once every port listens.
+
+        `log` is the descriptor that becomes its standard output and error.
+        Raises SpawnFailed with the server's own words when a port can't be bound.
+        """
+        request = {"what": "server", "name": name, "inside_pid": inside_pid, "config": dict(config)}
+        return self._ask([request], [log])[0]
+
+    def _ask(self, requests: Sequence[Mapping[str, Any]], fds: Sequence[int] = ()) -> list[int]:
+        if not requests:
+            return []
+        pids: list[int] = []
+        for chunk in (requests[at : at + 256] for at in range(0, len(requests), 256)):
+            body = json.dumps(chunk).encode()
+            if len(body) > LARGEST_REQUEST // 2:
+                raise SpawnFailed(f"a request for {len(chunk)} processes is {len(body)} bytes, more than one message")
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            self._socket.sendmsg([body], ancillary)
+            answer = self._socket.recv(LARGEST_REQUEST)
+            if not answer:
+                raise SpawnFailed("the process that starts pods has died")
+            result = json.loads(answer)
+            if result["error"]:
+                raise SpawnFailed(result["error"])
+            pids += result["pids"]
+        return pids
+
+
+def _serve(requests: socket.socket) -> NoReturn:
+    kernel.die_with_parent(signal.SIGKILL)
+    # A terminal's Ctrl-C is the lab's to handle, and the lab's death ends the zygote anyhow.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, _reap)
+    while True:
+        body, ancillary, _flags, _address = requests.recvmsg(LARGEST_REQUEST, socket.CMSG_SPACE(4 * 4))
+        if not body:
+            os._exit(0)
+        fds = array.array("i")
+        for _level, _type, data in ancillary:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+        # Children must be there when their answers are read: reap only between requests.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        answer = _make(json.loads(body), list(fds), requests)
+        for fd in fds:
+            os.close(fd)
+        requests.send(json.dumps(answer).encode())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def _reap(_number: int, _frame: object) -> None:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
+    except ChildProcessError:
+        return
+
+
+def _make(requests: Sequence[Mapping[str, Any]], fds: list[int], door: socket.socket) -> dict[str, Any]:
+    """Fork a child for each request, let all of them work at once, then hear each out."""
+    started: list[tuple[int, int, str]] = []
+    for request in requests:
+        heard, told = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            door.close()
+            os.close(heard)
+            _child(request, fds, told)
+        os.close(told)
+        started.append((pid, heard, request["name"]))
+    errors = []
+    for _pid, heard, name in started:
+        with os.fdopen(heard, "rb") as pipe:
+            said = _first_line(pipe.fileno())
+        if said != b"ready":
+            errors.append(f"{name}: {said.decode(errors='replace') or 'died before it was ready'}")
+    if errors:
+        for pid, _heard, _name in started:
+            os.kill(pid, signal.SIGKILL)
+    return {"pids": [pid for pid, _, _ in started], "error": "; ".join(errors)}
+
+
+def _first_line(fd: int) -> bytes:
+    """What a child said up to its first newline or its end; it may keep its end of the pipe open afterwards."""
+    said = b""
+    while b"\n" not in said:
+        select.select([fd], [], [])
+        piece = os.read(fd, 4096)
+        if not piece:
+            break
+        said += piece
+    return said.partition(b"\n")[0].strip()
+
+
+def _child(request: Mapping[str, Any], fds: list[int], told: int) -> NoReturn:
+    kernel.die_with_parent(signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    makers: Mapping[str, Callable[[Mapping[str, Any]], None]] = {"node": _become_node, "pod": _become_pod}
+    try:
+        if request["what"] == "server":
+            _enter(request["inside_pid"], ("net", "mnt", "uts"))
+            os.dup2(fds[0], 1)
+            os.dup2(fds[0], 2)
+            from hoplab.net.podserver import ServerConfig, serve
+
+            serve(ServerConfig.from_mapping(request["config"]), told)
+        makers[request["what"]](request)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        os.write(told, f"{error}\n".encode())
+        os._exit(1)
+    _hold(request["name"], told)
+
+
+def _hold(name: str, told: int) -> NoReturn:
+    """Be the pause process: keep the namespaces, give the terminal back, wait for the end."""
+    os.setsid()
+    nothing = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nothing, fd)
+    _rename(f"hold:{name}")
+    os.write(told, b"ready\n")
+    # Whatever else was inherited (the caller's pipes, files) must not be held open for as long as the lab lives.
+    os.closerange(3, 1 << 16)
+    while True:
+        signal.pause()
+
+
+def _rename(title: str) -> None:
+    try:
+        with open("/proc/self/comm", "w", encoding="utf-8", errors="replace") as comm:
+            comm.write(title[:15])
+    except OSError:
+        return
+
+
+def _enter(pid: int, kinds: Sequence[str]) -> None:
+    flags = {"net": kernel.CLONE_NEWNET, "mnt": kernel.CLONE_NEWNS, "uts": kernel.CLONE_NEWUTS}
+    opened = [(os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC), flags[kind]) for kind in kinds]
+    for fd, flag in opened:
+        kernel.setns(fd, flag)
+        os.close(fd)
+
+
+def _become_node(request: Mapping[str, Any]) -> None:
+    name = request["name"]
+    kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS)
+    socket.sethostname(name)
+    home = f"{sandbox.RUNTIME}/nodes/{name}"
+    for part in ("run", "cni"):
+        os.makedirs(f"{home}/{part}", exist_ok=True)
+    sandbox.private_copy(sandbox.HOST_ETC, "/etc", f"{home}/etc")
+    os.makedirs("/var/lib/cni", exist_ok=True)
+    kernel.mount(f"{home}/cni", "/var/lib/cni", "", kernel.MS_BIND)
+    # The node's own /run hides the sandbox's, but the way to the files of nodes and pods must stay.
+    os.makedirs(f"{home}/run/hoplab", exist_ok=True)
+    kernel.mount(sandbox.RUNTIME, f"{home}/run/hoplab", "", kernel.MS_BIND | kernel.MS_REC)
+    kernel.mount(f"{home}/run", "/run", "", kernel.MS_BIND | kernel.MS_REC)
+    for part in ("netns", "lock"):
+        os.makedirs(f"/run/{part}", exist_ok=True)
+    # Device names in /sys are those of the network namespace that mounted it.
+    kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
+    _write("/etc/hostname", f"{name}\n")
+    _loopback_up()
+
+
+def _become_pod(request: Mapping[str, Any]) -> None:
+    _enter(request["node_pid"], ("mnt",))
+    kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWUTS)
+    socket.sethostname(request["hostname"])
+    pin = f"/run/netns/{request['netns']}"
+    os.close(os.open(pin, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444))
+    kernel.mount("/proc/self/ns/net", pin, "", kernel.MS_BIND)
+    kernel.unshare(kernel.CLONE_NEWNS)
+    scratch = f"{sandbox.RUNTIME}/pods/{request['netns']}"
+    sandbox.private_copy(sandbox.HOST_ETC, "/etc", scratch)
+    _write("/etc/hostname", f"{request['hostname']}\n")
+    for path, text in request["files"].items():
+        _write(path, text)
+    kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
+    _loopback_up()
+
+
+def _loopback_up() -> None:
+    """Set lo up by SIOCSIFFLAGS: the zygote carries no netlink library."""
+    import fcntl
+    import struct
+
+    siocsifflags, iff_up_running = 0x8914, 0x1 | 0x40
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, siocsifflags, struct.pack("16sH14x", b"lo", iff_up_running))
+
+
+def _write(path: str, text: str) -> None:
+    """Put a file in the place of another: one that the host's root owns can be replaced in a user namespace, not opened."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(f"{path}.new", path)

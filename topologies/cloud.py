@@ -1,0 +1,82 @@
+"""A cluster in a cloud: outside network, load balancer, node network, two or more nodes.
+
+      client .10      router .1
+         |               |  \\
+    =====+===== internet=+==  \\  203.0.113.0/24
+         |                     \\
+        lb .2  (VIPs 198.51.100.0/24)
+         | 10.240.0.2            \\ 10.240.0.1
+    =====+======= nodenet ========+====+=========  10.240.0.0/16
+         |                  |              |
+       node1 .0.11        node2 .0.12     ...
+
+The balancer is the gateway between both networks.  The router is the nodes' way out
+when answers shall not pass the balancer (direct return).  Works with Mininet alone:
+
+    sudo mn --custom topologies/cloud.py --topo cloud,nodes=3 --switch lxbr --controller none
+"""
+
+from typing import Any
+
+from mininet.node import Host
+from mininet.topo import Topo
+
+MOST_NODES = 200
+
+
+class RoutedHost(Host):  # type: ignore[misc]
+    """A stock Mininet host that understands this topology's `routes` and `forward`."""
+
+    def config(self, routes: Any = (), forward: bool = False, **params: Any) -> Any:
+        """Mininet's config, then forwarding and the static routes."""
+        result = super().config(**params)
+        if forward:
+            self.cmd("sysctl", "-w", "net.ipv4.ip_forward=1")
+        for destination, gateway in routes:
+            self.cmd("ip", "route", "replace", destination, "via", gateway)
+        return result
+
+
+class Cloud(Topo):  # type: ignore[misc]
+    """client, router, lb and `nodes` nodes on two bridges; `way_out` is what nodes use as default gateway."""
+
+    def build(self, nodes: int = 2, way_out: str = "lb", host: Any = RoutedHost, **_options: Any) -> None:
+        """Draw the network (Mininet calls this)."""
+        nodes = int(nodes)
+        if not 1 <= nodes <= MOST_NODES:
+            raise ValueError(f"a cloud has 1 to {MOST_NODES} nodes, not {nodes}")
+        gateway = {"lb": "10.240.0.2", "router": "10.240.0.1"}[way_out]
+        internet = self.addSwitch("internet", dpid="1")
+        nodenet = self.addSwitch("nodenet", dpid="2")
+
+        client = self.addHost(
+            "client",
+            cls=host,
+            role="client",
+            ip="203.0.113.10/24",
+            defaultRoute="via 203.0.113.1",
+            routes=[("198.51.100.0/24", "203.0.113.2"), ("10.240.0.0/16", "203.0.113.2")],
+        )
+        router = self.addHost("router", cls=host, role="router", ip="203.0.113.1/24", forward=True)
+        balancer = self.addHost(
+            "lb", cls=host, role="balancer", ip="203.0.113.2/24", defaultRoute="via 203.0.113.1", forward=True
+        )
+        self.addLink(client, internet, intfName1="eth0")
+        self.addLink(router, internet, intfName1="eth0")
+        self.addLink(balancer, internet, intfName1="eth0")
+        self.addLink(router, nodenet, intfName1="eth1", params1={"ip": "10.240.0.1/16"})
+        self.addLink(balancer, nodenet, intfName1="eth1", params1={"ip": "10.240.0.2/16"})
+        for number in range(1, nodes + 1):
+            node = self.addHost(
+                f"node{number}",
+                cls=host,
+                role="node",
+                ip=f"10.240.0.{10 + number}/16",
+                defaultRoute=f"via {gateway}",
+                forward=True,
+                pod_cidr=f"10.1.{number}.0/24",
+            )
+            self.addLink(node, nodenet, intfName1="eth0")
+
+
+topos = {"cloud": Cloud}
