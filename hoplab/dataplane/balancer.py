@@ -27,6 +27,9 @@ HASH_SEED = 0x686F706C
 """Fixed, so that a tuple meets the same node in every run."""
 FLOW_TIMEOUT_S = 600
 """How long passthrough remembers an idle flow: ten minutes, as GCE's connection tracking table does by default."""
+FLOWS_MAX = 65536
+"""Flows that passthrough remembers for one frontend."""
+_TYPE: Mapping[Family, str] = MappingProxyType({"ip": "ipv4_addr", "ip6": "ipv6_addr"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ def _haproxy_listen(frontend: Frontend, algorithm: Algorithm, send_proxy: bool) 
         )
     lines = [
         f"# {frontend.service}",
-        f"listen {_frontend_name(frontend)}",
+        f"listen {_name('frontend', frontend)}",
         f"    bind {_socket(frontend.vip, frontend.port)}",
     ]
     if algorithm == "hash":
@@ -192,70 +195,89 @@ def _haproxy_listen(frontend: Frontend, algorithm: Algorithm, send_proxy: bool) 
 
 def _table(balancer: Balancer, family: Family) -> Table:
     frontends = [each for each in _ordered(balancer.frontends) if _family(each.vip) == family]
-    ip = family
-    address = "ipv4_addr" if family == "ip" else "ipv6_addr"
+    parts = _nat_parts if balancer.mode == "nat" else _passthrough_parts
+    sets, chains = parts(balancer, family, frontends)
     vips = tuple(Element(vip) for vip in dict.fromkeys(each.vip for each in frontends))
-    dispatch = tuple(
+    vip_set = Set("vips", f"type {_TYPE[family]}", elements=vips, comment="addresses that the balancer answers for")
+    return Table(family, TABLE, "the simulated load balancer", (vip_set, *sets), tuple(chains))
+
+
+def _nat_parts(balancer: Balancer, family: Family, frontends: list[Frontend]) -> tuple[list[Set], list[Chain]]:
+    """Frontends with candidates are served in the nat hook, the others refused after it.
+
+    (A reject in a nat chain is never sent: the reply meets the conntrack entry that is just being set up.)
+    """
+    served = [each for each in frontends if each.backends]
+    unserved = [each for each in frontends if not each.backends]
+    sets = [
+        _dispatch("frontends", family, served, "frontend", "one chain for each address, protocol and port"),
+        _dispatch("unavailable", family, unserved, "unavailable", "frontends for which no node passes its check"),
+    ]
+    ports = f"{family} daddr . meta l4proto . th dport"
+    refuse = (Rule(f"{ports} vmap @unavailable"), _no_frontend(family))
+    chains = [
+        Chain("prerouting", (Rule(f"{ports} vmap @frontends"),), "type nat hook prerouting priority -100"),
+        Chain("unbalanced", refuse, "type filter hook prerouting priority -90"),
+        Chain("postrouting", _hairpin(balancer, family), "type nat hook postrouting priority 100"),
+        *(Chain(_name("frontend", each), (_nat_rule(balancer, family, each),)) for each in served),
+        *(Chain(_name("unavailable", each), (_refusal(balancer, each),)) for each in unserved),
+    ]
+    return sets, chains
+
+
+def _passthrough_parts(balancer: Balancer, family: Family, frontends: list[Frontend]) -> tuple[list[Set], list[Chain]]:
+    # nft 1.0.6 aborts when the key of an updated map is longer than 16 bytes: for IPv6 the key is a hash of it.
+    key = "ipv4_addr . inet_service" if family == "ip" else "mark"
+    flows = f"type {key} : mark ; flags dynamic,timeout ; timeout {FLOW_TIMEOUT_S}s ; size {FLOWS_MAX}"
+    sets = [
+        _dispatch("frontends", family, frontends, "frontend", "one chain for each address, protocol and port"),
+        *(Set(_name("flows", each), flows, "map", dynamic=True) for each in frontends),
+    ]
+    dispatch = (Rule(f"{family} daddr . meta l4proto . th dport vmap @frontends"), _no_frontend(family))
+    # The balancer sees only one direction of a flow; conntrack would call its later packets invalid.
+    untracked = (Rule(f"{family} daddr @vips notrack", "only one direction of a flow passes here"),)
+    chains = [
+        Chain("untracked", untracked, "type filter hook prerouting priority -300"),
+        Chain("prerouting", dispatch, "type filter hook prerouting priority -150"),
+        *(Chain(_name("frontend", each), _passthrough_rules(balancer, family, each)) for each in frontends),
+    ]
+    return sets, chains
+
+
+def _dispatch(name: str, family: Family, frontends: list[Frontend], chain: str, comment: str) -> Set:
+    """The verdict map from address, protocol and port to the frontend's chain."""
+    elements = tuple(
         Element(
             f"{each.vip} . {each.protocol.lower()} . {each.port}",
-            f"goto {_frontend_name(each)}",
+            f"goto {_name(chain, each)}",
             each.service,
             each.service,
         )
         for each in frontends
     )
-    sets = [
-        Set("vips", f"type {address}", elements=vips, comment="addresses that the balancer answers for"),
-        Set(
-            "frontends",
-            f"type {address} . inet_proto . inet_service : verdict",
-            "map",
-            dispatch,
-            "one chain for each address, protocol and port",
-        ),
-    ]
-    choose = Rule(f"{ip} daddr . meta l4proto . th dport vmap @frontends")
-    no_frontend = Rule(f"{ip} daddr @vips drop", "a balancer forwards the ports of its frontends only")
-    if balancer.mode == "nat":
-        base = [
-            Chain("prerouting", (choose,), "type nat hook prerouting priority -100"),
-            Chain("unbalanced", (no_frontend,), "type filter hook prerouting priority -90"),
-            Chain("postrouting", _hairpin(balancer, family), "type nat hook postrouting priority 100"),
-        ]
-        chains = [Chain(_frontend_name(each), _nat_rules(balancer, family, each)) for each in frontends]
-    else:
-        base = [
-            # The balancer sees only one direction of a flow; conntrack would call its later packets invalid.
-            Chain("untracked", (Rule(f"{ip} daddr @vips notrack"),), "type filter hook prerouting priority -300"),
-            Chain("prerouting", (choose, no_frontend), "type filter hook prerouting priority -150"),
-        ]
-        chains = [Chain(_frontend_name(each), _passthrough_rules(balancer, family, each)) for each in frontends]
-        key = "ipv4_addr . inet_service" if family == "ip" else "mark"
-        spec = f"type {key} : mark ; flags dynamic,timeout ; timeout {FLOW_TIMEOUT_S}s ; size 65536"
-        sets += [Set(_flows_name(each), spec, "map", dynamic=True) for each in frontends]
-    return Table(family, TABLE, "the simulated load balancer", tuple(sets), (*base, *chains))
+    return Set(name, f"type {_TYPE[family]} . inet_proto . inet_service : verdict", "map", elements, comment)
 
 
-def _nat_rules(balancer: Balancer, family: Family, frontend: Frontend) -> tuple[Rule, ...]:
+def _no_frontend(family: Family) -> Rule:
+    return Rule(f"{family} daddr @vips drop", "a balancer forwards the ports of its frontends only")
+
+
+def _nat_rule(balancer: Balancer, family: Family, frontend: Frontend) -> Rule:
     backends = _backends(frontend)
-    if not backends:
-        return _no_candidates(balancer, frontend)
     targets = ", ".join(f"{index} : {each.address} . {each.port}" for index, each in enumerate(backends))
-    protocol = frontend.protocol.lower()
     number = _number(balancer.algorithm, family, len(backends))
-    body = f"meta l4proto {protocol} dnat {family} to {number} map {{ {targets} }}"
-    return (Rule(body, frontend.service, frontend.service),)
+    body = f"meta l4proto {frontend.protocol.lower()} dnat {family} to {number} map {{ {targets} }}"
+    return Rule(body, frontend.service, frontend.service)
 
 
 def _passthrough_rules(balancer: Balancer, family: Family, frontend: Frontend) -> tuple[Rule, ...]:
-    service, flows = frontend.service, _flows_name(frontend)
+    service, flows = frontend.service, _name("flows", frontend)
     known: tuple[Rule, ...]
     if family == "ip":
         key = "ip saddr . th sport"
         remember = f"update @{flows} {{ {key} : meta mark }} accept"
         known = (Rule(f"meta mark set {key} map @{flows} {remember}", f"{service}: known flow", service),)
     else:
-        # nft 1.0.6 aborts when the key of an updated map is longer than 16 bytes, so the key is a hash of it.
         key = f"jhash ip6 saddr . th sport mod {0xFFFFFFFF} seed {HASH_SEED:#x}"
         remember = f"update @{flows} {{ {key} : meta mark }} accept"
         known = (
@@ -264,20 +286,18 @@ def _passthrough_rules(balancer: Balancer, family: Family, frontend: Frontend) -
         )
     backends = _backends(frontend)
     if not backends:
-        return (*known, *_no_candidates(balancer, frontend))
+        return (*known, _refusal(balancer, frontend))
     marks = ", ".join(f"{index} : {_mark(each.address):#010x}" for index, each in enumerate(backends))
     number = _number(balancer.algorithm, family, len(backends))
     return (*known, Rule(f"meta mark set {number} map {{ {marks} }} {remember}", f"{service}: new flow", service))
 
 
-def _no_candidates(balancer: Balancer, frontend: Frontend) -> tuple[Rule, ...]:
-    if balancer.no_candidates == "drop":
-        verdict = "drop"
-    else:
-        verdict = "reject with tcp reset" if frontend.protocol == "TCP" else "reject"
-    return (
-        Rule(f"meta l4proto {frontend.protocol.lower()} {verdict}", f"{frontend.service}: no node passes its check"),
-    )
+def _refusal(balancer: Balancer, frontend: Frontend) -> Rule:
+    verdict: str = balancer.no_candidates
+    if verdict == "reject" and frontend.protocol == "TCP":
+        verdict += " with tcp reset"
+    body = f"meta l4proto {frontend.protocol.lower()} {verdict}"
+    return Rule(body, f"{frontend.service}: no node passes its check", frontend.service)
 
 
 def _number(algorithm: Algorithm, family: Family, count: int) -> str:
@@ -317,13 +337,9 @@ def _socket(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _frontend_name(frontend: Frontend) -> str:
-    # Colons are not allowed in a chain's name.
-    return f"frontend-{frontend.vip.replace(':', '.')}-{frontend.protocol.lower()}-{frontend.port}"
-
-
-def _flows_name(frontend: Frontend) -> str:
-    return _frontend_name(frontend).replace("frontend-", "flows-", 1)
+def _name(kind: str, frontend: Frontend) -> str:
+    # Colons are not allowed in the name of a chain.
+    return f"{kind}-{frontend.vip.replace(':', '.')}-{frontend.protocol.lower()}-{frontend.port}"
 
 
 def _backends(frontend: Frontend) -> list[Backend]:

@@ -55,7 +55,7 @@ def test_round_robin_counts_new_flows():
 
 
 def test_the_whole_text_of_a_nat_balancer():
-    assert balancer_text(Balancer("round-robin", "nat", (SERVICE_B,), inside=("10.240.0.0/16",))).splitlines()[:17] == [
+    assert balancer_text(Balancer("round-robin", "nat", (SERVICE_B,), inside=("10.240.0.0/16",))).splitlines()[:19] == [
         "add table ip balancer",
         "delete table ip balancer",
         'add table ip balancer { comment "the simulated load balancer" ; }',
@@ -66,7 +66,10 @@ def test_the_whole_text_of_a_nat_balancer():
         'add set ip balancer vips { type ipv4_addr ; comment "addresses that the balancer answers for" ; }',
         "add map ip balancer frontends { type ipv4_addr . inet_proto . inet_service : verdict ; "
         'comment "one chain for each address, protocol and port" ; }',
+        "add map ip balancer unavailable { type ipv4_addr . inet_proto . inet_service : verdict ; "
+        'comment "frontends for which no node passes its check" ; }',
         "add rule ip balancer prerouting ip daddr . meta l4proto . th dport vmap @frontends",
+        "add rule ip balancer unbalanced ip daddr . meta l4proto . th dport vmap @unavailable",
         "add rule ip balancer unbalanced ip daddr @vips drop "
         'comment "a balancer forwards the ports of its frontends only"',
         "add rule ip balancer postrouting ip saddr { 10.240.0.0/16 } ct status dnat masquerade "
@@ -84,19 +87,20 @@ def test_every_rule_of_a_frontend_names_its_service():
     for mode in ("nat", "passthrough"):
         for backends in ((NODE1, NODE2), ()):
             table = ipv4(Balancer("hash", mode, (replace(SERVICE_B, backends=backends),)))
-            rules = [rule for each in table.chains if each.name == CHAIN for rule in each.rules]
+            rules = [rule for each in table.chains if each.name.endswith(CHAIN[8:]) for rule in each.rules]
             assert rules
             assert all(rule.comment.startswith("default/service-b") for rule in rules)
 
 
 def test_without_candidates_a_new_flow_is_dropped_or_rejected():
     empty = (replace(SERVICE_B, backends=()),)
-    assert chain(ipv4(Balancer(frontends=empty)), CHAIN) == ["meta l4proto tcp drop"]
-    assert chain(ipv4(Balancer(frontends=empty, no_candidates="reject")), CHAIN) == [
+    unavailable = CHAIN.replace("frontend", "unavailable")
+    assert chain(ipv4(Balancer(frontends=empty)), unavailable) == ["meta l4proto tcp drop"]
+    assert chain(ipv4(Balancer(frontends=empty, no_candidates="reject")), unavailable) == [
         "meta l4proto tcp reject with tcp reset"
     ]
     udp = (Frontend("198.51.100.10", 53, "UDP", "kube-system/dns"),)
-    assert chain(ipv4(Balancer(frontends=udp, no_candidates="reject")), "frontend-198.51.100.10-udp-53") == [
+    assert chain(ipv4(Balancer(frontends=udp, no_candidates="reject")), "unavailable-198.51.100.10-udp-53") == [
         "meta l4proto udp reject"
     ]
 

@@ -1,0 +1,173 @@
+"""The balancer's rules do in the kernel what they promise: hash, alternation, kept flows, changes of candidates."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hoplab.dataplane.balancer import (
+    Backend,
+    Balancer,
+    Frontend,
+    balancer_changes,
+    balancer_text,
+    haproxy_config,
+    policy_routes,
+)
+
+pytestmark = pytest.mark.lab
+
+NODE1, NODE2 = Backend("node1", "10.240.0.11", 30080), Backend("node2", "10.240.0.12", 30080)
+TCP = Frontend("198.51.100.10", 80, "TCP", "default/service-b", (NODE1, NODE2))
+UDP = replace(TCP, protocol="UDP")
+PORTS = range(40000, 40064)
+
+
+class Bench:
+    """The little network of balancer_bench.py, spoken to line by line."""
+
+    def __init__(self) -> None:
+        user = [] if os.geteuid() == 0 else ["--map-root-user"]
+        script = Path(__file__).with_name("balancer_bench.py")
+        argv = ["unshare", "--net", "--mount", *user, sys.executable, str(script)]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def _say(self, **command: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "the bench ended"
+        return json.loads(line)
+
+    def run(self, *argv: str, stdin: str = "") -> str:
+        return str(self._say(do="run", argv=argv, stdin=stdin))
+
+    def start(self, *argv: str) -> None:
+        self._say(do="start", argv=argv)
+
+    def load(self, text: str) -> None:
+        self.run("nft", "-f", "-", stdin=text)
+
+    def ask(self, *ports: int, protocol: str = "tcp", seconds: float = 2.0) -> list[str | None]:
+        """One flow from each of the client's ports: 'NODE SENDER', 'refused', or None for silence."""
+        answers: list[str | None] = self._say(do="ask", protocol=protocol, ports=ports, seconds=seconds)
+        return answers
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=10)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    network = Bench()
+    yield network
+    network.close()
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_nat_hash_same_tuple_same_node_and_64_tuples_use_both(bench: Bench, protocol: str):
+    bench.load(balancer_text(Balancer("hash", "nat", (TCP, UDP))))
+    first = bench.ask(*PORTS, protocol=protocol)
+    bench.run("conntrack", "-F")
+    assert bench.ask(*PORTS, protocol=protocol) == first
+    assert set(first) == {"node1 203.0.113.10", "node2 203.0.113.10"}
+
+
+def test_nat_round_robin_alternates_exactly(bench: Bench):
+    bench.load(balancer_text(Balancer("round-robin", "nat", (TCP, UDP))))
+    answers = bench.ask(*range(40000, 40010))
+    assert answers == ["node1 203.0.113.10", "node2 203.0.113.10"] * 5
+
+
+def test_each_frontend_counts_for_itself(bench: Bench):
+    bench.load(balancer_text(Balancer("round-robin", "nat", (TCP, UDP))))
+    assert bench.ask(40000) == ["node1 203.0.113.10"]
+    assert bench.ask(40000, protocol="udp") == ["node1 203.0.113.10"]
+    assert bench.ask(40001) == ["node2 203.0.113.10"]
+
+
+def test_a_failed_node_gets_no_new_flow_and_keeps_its_old_ones(bench: Bench):
+    before = Balancer("round-robin", "nat", (UDP,))
+    after = Balancer("round-robin", "nat", (replace(UDP, backends=(NODE2,)),))
+    bench.load(balancer_text(before))
+    assert bench.ask(40000, 40001, protocol="udp") == ["node1 203.0.113.10", "node2 203.0.113.10"]
+    bench.load(balancer_changes(before, after))
+    assert bench.ask(*range(40002, 40012), protocol="udp") == ["node2 203.0.113.10"] * 10
+    assert bench.ask(40000, protocol="udp") == ["node1 203.0.113.10"]
+
+
+def test_a_reload_of_another_frontend_does_not_reset_the_count(bench: Bench):
+    other = replace(TCP, vip="198.51.100.11")
+    before = Balancer("round-robin", "nat", (TCP, other))
+    bench.load(balancer_text(before))
+    assert bench.ask(40000) == ["node1 203.0.113.10"]
+    bench.load(balancer_changes(before, Balancer("round-robin", "nat", (TCP, replace(other, backends=(NODE1,))))))
+    assert bench.ask(40001, 40002) == ["node2 203.0.113.10", "node1 203.0.113.10"]
+
+
+def test_without_candidates_silence_or_refusal(bench: Bench):
+    empty = (replace(TCP, backends=()), replace(UDP, backends=()))
+    bench.load(balancer_text(Balancer("hash", "nat", empty)))
+    assert bench.ask(40000, seconds=0.3) == [None]
+    bench.load(balancer_text(Balancer("hash", "nat", empty, no_candidates="reject")))
+    assert bench.ask(40001) == ["refused"]
+    assert bench.ask(40001, protocol="udp") == ["refused"]
+    bench.load(
+        balancer_changes(Balancer("hash", "nat", empty, no_candidates="reject"), Balancer("hash", "nat", (TCP,)))
+    )
+    assert bench.ask(40002)[0] in ("node1 203.0.113.10", "node2 203.0.113.10")
+
+
+def test_a_port_without_frontend_is_dropped(bench: Bench):
+    bench.load(balancer_text(Balancer("hash", "nat", (replace(TCP, port=81),))))
+    assert bench.ask(40000, seconds=0.3) == [None]
+
+
+@pytest.mark.parametrize("algorithm", ["hash", "round-robin"])
+def test_passthrough_hands_the_packet_to_the_node_with_the_vip_kept(bench: Bench, algorithm: Any):
+    balancer = Balancer(algorithm, "passthrough", (TCP, UDP))
+    bench.load(balancer_text(balancer))
+    for route in policy_routes(["10.240.0.11", "10.240.0.12"]):
+        bench.run("ip", "rule", "add", "fwmark", str(route.mark), "lookup", str(route.table))
+        bench.run("ip", "route", "add", "default", "via", route.via, "table", str(route.table))
+    for protocol in ("tcp", "udp"):
+        first = bench.ask(*range(40000, 40016), protocol=protocol)
+        assert set(first) == {"node1 203.0.113.10", "node2 203.0.113.10"}
+        if algorithm == "round-robin":
+            assert first == ["node1 203.0.113.10", "node2 203.0.113.10"] * 8
+    # A known flow stays, whatever the candidates become, and a new one meets only those.
+    known = bench.ask(*range(40000, 40016), protocol="udp")
+    assert known == first
+    after = Balancer(algorithm, "passthrough", (TCP, replace(UDP, backends=(NODE2,))))
+    bench.load(balancer_changes(balancer, after))
+    assert bench.ask(*range(40000, 40016), protocol="udp") == first
+    assert set(bench.ask(*range(40100, 40116), protocol="udp")) == {"node2 203.0.113.10"}
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
+@pytest.mark.parametrize("algorithm", ["hash", "round-robin"])
+def test_proxy_opens_a_connection_of_its_own(bench: Bench, algorithm: Any, tmp_path: Path):
+    bench.run("ip", "address", "add", "198.51.100.10/32", "dev", "lo")
+    configuration = tmp_path / "haproxy.cfg"
+    configuration.write_text(haproxy_config(Balancer(algorithm, "proxy", (TCP,))))
+    bench.start("haproxy", "-db", "-f", str(configuration))
+    listening = (bench.ask(39999, seconds=0.1) != ["refused"] for _ in range(50))
+    assert any(listening), "HAProxy did not open its port"
+    answers = bench.ask(*PORTS)
+    assert set(answers) == {"node1 10.240.0.2", "node2 10.240.0.2"}
+    if algorithm == "round-robin":
+        assert all(one != following for one, following in pairwise(answers))
+    else:
+        assert bench.ask(*PORTS) == answers
