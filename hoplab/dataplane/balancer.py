@@ -219,8 +219,8 @@ def _nat_parts(balancer: Balancer, family: Family, frontends: list[Frontend]) ->
         Chain("prerouting", (Rule(f"{ports} vmap @frontends"),), "type nat hook prerouting priority -100"),
         Chain("unbalanced", refuse, "type filter hook prerouting priority -90"),
         Chain("postrouting", _hairpin(balancer, family), "type nat hook postrouting priority 100"),
-        *(Chain(_name("frontend", each), (_nat_rule(balancer, family, each),)) for each in served),
-        *(Chain(_name("unavailable", each), (_refusal(balancer, each),)) for each in unserved),
+        *(Chain(_name("frontend", each), (_nat_rule(balancer, family, each),), source=each.service) for each in served),
+        *(Chain(_name("unavailable", each), (_refusal(balancer, each),), source=each.service) for each in unserved),
     ]
     return sets, chains
 
@@ -231,7 +231,7 @@ def _passthrough_parts(balancer: Balancer, family: Family, frontends: list[Front
     flows = f"type {key} : mark ; flags dynamic,timeout ; timeout {FLOW_TIMEOUT_S}s ; size {FLOWS_MAX}"
     sets = [
         _dispatch("frontends", family, frontends, "frontend", "one chain for each address, protocol and port"),
-        *(Set(_name("flows", each), flows, "map", dynamic=True) for each in frontends),
+        *(Set(_name("flows", each), flows, "map", dynamic=True, source=each.service) for each in frontends),
     ]
     dispatch = (Rule(f"{family} daddr . meta l4proto . th dport vmap @frontends"), _no_frontend(family))
     # The balancer sees only one direction of a flow; conntrack would call its later packets invalid.
@@ -239,7 +239,10 @@ def _passthrough_parts(balancer: Balancer, family: Family, frontends: list[Front
     chains = [
         Chain("untracked", untracked, "type filter hook prerouting priority -300"),
         Chain("prerouting", dispatch, "type filter hook prerouting priority -150"),
-        *(Chain(_name("frontend", each), _passthrough_rules(balancer, family, each)) for each in frontends),
+        *(
+            Chain(_name("frontend", each), _passthrough_rules(balancer, family, each), source=each.service)
+            for each in frontends
+        ),
     ]
     return sets, chains
 

@@ -90,37 +90,55 @@ class Table:
     chains: tuple[Chain, ...] = ()
 
     def text(self) -> str:
-        """The transaction after which the kernel holds exactly this table, whatever it held before."""
+        """The transaction after which the kernel holds exactly this table, whatever it held before.
+
+        What was made for one object stands together, below a line that names it; what serves all comes first.
+        """
         where = f"{self.family} {self.name}"
-        lines = [f"add table {where}", f"delete table {where}"]
-        lines.append(f"add table {where}{_braces(_comment(self.comment))}")
+        groups: dict[str, tuple[list[str], list[str], list[str]]] = {}
         for chain in self.chains:
-            lines.append(f"add chain {where} {chain.name}{chain.definition}")
+            defined, rules, _ = groups.setdefault(chain.source, ([], [], []))
+            defined.append(f"add chain {where} {chain.name}{chain.definition}")
+            rules += _rule_lines(where, chain)
         for collection in self.sets:
-            lines.append(f"add {collection.kind} {where} {collection.name}{collection.definition}")
-        for chain in self.chains:
-            lines += _rule_lines(where, chain)
-        for collection in self.sets:
-            lines += _element_lines("add", where, collection, collection.elements)
+            groups.setdefault(collection.source, ([], [], []))[0].append(
+                f"add {collection.kind} {where} {collection.name}{collection.definition}"
+            )
+            for element, line in zip(
+                collection.elements, _element_lines("add", where, collection.name, collection.elements), strict=True
+            ):
+                groups.setdefault(element.source, ([], [], []))[2].append(line)
+        lines = [
+            f"add table {where}",
+            f"delete table {where}",
+            f"add table {where}{_braces(_comment(self.comment))}",
+        ]
+        for source, parts in sorted(groups.items(), key=lambda group: group[0] != ""):
+            if source:
+                lines.append(f"# {source}")
+            for part in parts:
+                lines += part
         return "\n".join(lines) + "\n"
 
 
-def changes(previous: Table | None, now: Table) -> str:
+def changes(previous: Table | None, now: Table, *, delete_chains: bool = True) -> str:
     """The smallest transaction that leads from `previous` to `now`; empty when they are equal.
 
     Additions come first, then elements (so that no map ever points nowhere), then removals: a chain or set can
     only go when nothing refers to it any more.  A chain whose rules differ is flushed and written anew, one that
     is equal is not named at all.  Base chains and sets whose definition differs cannot be altered in place: then
     (and without `previous`) the whole table is written.
+
+    Kernels before 6.2 notice late that a map's element no longer refers to a chain, so that deleting the chain
+    would fail (kube-proxy, pkg/proxy/nftables/proxier.go, "stale chains").  For them, `delete_chains=False` leaves
+    such chains empty; `leftover_chains` deletes them a second later.
     """
     if previous is None or _needs_whole(previous, now):
         return now.text()
     where = f"{now.family} {now.name}"
     old_chains = {chain.name: chain for chain in previous.chains}
     old_sets = {collection.name: collection for collection in previous.sets}
-    new_chains = {chain.name for chain in now.chains}
     new_sets = {collection.name for collection in now.sets}
-    gone_chains = [chain for chain in previous.chains if chain.name not in new_chains]
     lines: list[str] = []
     for chain in now.chains:
         if chain.name not in old_chains:
@@ -137,12 +155,27 @@ def changes(previous: Table | None, now: Table) -> str:
             lines += _rule_lines(where, chain)
     for collection in now.sets:
         lines += _element_changes(where, old_sets.get(collection.name), collection)
-    lines += [f"flush chain {where} {chain.name}" for chain in gone_chains]
+    lines += [f"flush chain {where} {name}" for name in _gone_chains(previous, now)]
     for collection in previous.sets:
         if collection.name not in new_sets:
             lines.append(f"delete {collection.kind} {where} {collection.name}")
-    lines += [f"delete chain {where} {chain.name}" for chain in gone_chains]
-    return "\n".join(lines) + "\n" if lines else ""
+    text = "\n".join(lines) + "\n" if lines else ""
+    return text + leftover_chains(previous, now) if delete_chains else text
+
+
+def leftover_chains(previous: Table, now: Table) -> str:
+    """The transaction that deletes the chains which `changes(..., delete_chains=False)` left empty.
+
+    Not to be loaded any more when a later table has such a chain again.
+    """
+    if _needs_whole(previous, now):
+        return ""
+    return "".join(f"delete chain {now.family} {now.name} {name}\n" for name in _gone_chains(previous, now))
+
+
+def _gone_chains(previous: Table, now: Table) -> list[str]:
+    kept = {chain.name for chain in now.chains}
+    return [chain.name for chain in previous.chains if chain.name not in kept]
 
 
 def _needs_whole(previous: Table, now: Table) -> bool:
@@ -162,20 +195,18 @@ def _element_changes(where: str, before: Set | None, now: Set) -> Iterator[str]:
         return
     old = {} if before is None else {element.key: element for element in before.elements}
     keep = {element.key: element for element in now.elements}
-    gone = [element for element in old.values() if keep.get(element.key) != element]
-    yield from _element_lines("delete", where, now, (Element(element.key) for element in gone))
-    yield from _element_lines("add", where, now, (each for each in now.elements if old.get(each.key) != each))
+    gone = (Element(element.key) for element in old.values() if keep.get(element.key) != element)
+    yield from _element_lines("delete", where, now.name, gone)
+    new = (element for element in now.elements if old.get(element.key) != element)
+    yield from _element_lines("add", where, now.name, new)
 
 
-def _element_lines(verb: str, where: str, collection: Set, elements: Iterable[Element]) -> Iterator[str]:
-    head = f"{verb} element {where} {collection.name} {{ "
+def _element_lines(verb: str, where: str, name: str, elements: Iterable[Element]) -> Iterator[str]:
+    head = f"{verb} element {where} {name} {{ "
     for element in elements:
-        line = head + element.key
-        if element.comment:
-            line += " " + _comment(element.comment)
-        if element.value:
-            line += f" : {element.value}"
-        yield line + " }"
+        comment = f" {_comment(element.comment)}" if element.comment else ""
+        value = f" : {element.value}" if element.value else ""
+        yield f"{head}{element.key}{comment}{value} }}"
 
 
 def _rule_lines(where: str, chain: Chain) -> Iterator[str]:

@@ -55,14 +55,13 @@ def test_round_robin_counts_new_flows():
 
 
 def test_the_whole_text_of_a_nat_balancer():
-    assert balancer_text(Balancer("round-robin", "nat", (SERVICE_B,), inside=("10.240.0.0/16",))).splitlines()[:19] == [
+    assert balancer_text(Balancer("round-robin", "nat", (SERVICE_B,), inside=("10.240.0.0/16",))).splitlines()[:20] == [
         "add table ip balancer",
         "delete table ip balancer",
         'add table ip balancer { comment "the simulated load balancer" ; }',
         "add chain ip balancer prerouting { type nat hook prerouting priority -100 ; }",
         "add chain ip balancer unbalanced { type filter hook prerouting priority -90 ; }",
         "add chain ip balancer postrouting { type nat hook postrouting priority 100 ; }",
-        f"add chain ip balancer {CHAIN}",
         'add set ip balancer vips { type ipv4_addr ; comment "addresses that the balancer answers for" ; }',
         "add map ip balancer frontends { type ipv4_addr . inet_proto . inet_service : verdict ; "
         'comment "one chain for each address, protocol and port" ; }',
@@ -74,9 +73,11 @@ def test_the_whole_text_of_a_nat_balancer():
         'comment "a balancer forwards the ports of its frontends only"',
         "add rule ip balancer postrouting ip saddr { 10.240.0.0/16 } ct status dnat masquerade "
         'comment "from the cluster, back into the cluster"',
+        "add element ip balancer vips { 198.51.100.10 }",
+        "# default/service-b",
+        f"add chain ip balancer {CHAIN}",
         f"add rule ip balancer {CHAIN} meta l4proto tcp dnat ip to numgen inc mod 2 "
         'map { 0 : 10.240.0.11 . 30080, 1 : 10.240.0.12 . 30080 } comment "default/service-b"',
-        "add element ip balancer vips { 198.51.100.10 }",
         f'add element ip balancer frontends {{ 198.51.100.10 . tcp . 80 comment "default/service-b" : goto {CHAIN} }}',
         "add table ip6 balancer",
         "delete table ip6 balancer",
