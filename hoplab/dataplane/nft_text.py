@@ -126,8 +126,8 @@ def changes(previous: Table | None, now: Table, *, delete_chains: bool = True) -
 
     Additions come first, then elements (so that no map ever points nowhere), then removals: a chain or set can
     only go when nothing refers to it any more.  A chain whose rules differ is flushed and written anew, one that
-    is equal is not named at all.  Base chains and sets whose definition differs cannot be altered in place: then
-    (and without `previous`) the whole table is written.
+    is equal is not named at all.  A set of another type or timeout is replaced; a base chain with another hook cannot
+    be altered in place: then (and without `previous`) the whole table is written.
 
     Kernels before 6.2 notice late that a map's element no longer refers to a chain, so that deleting the chain
     would fail (kube-proxy, pkg/proxy/nftables/proxier.go, "stale chains").  For them, `delete_chains=False` leaves
@@ -140,6 +140,15 @@ def changes(previous: Table | None, now: Table, *, delete_chains: bool = True) -
     old_sets = {collection.name: collection for collection in previous.sets}
     new_sets = {collection.name for collection in now.sets}
     lines: list[str] = []
+    redefined = _redefined(old_sets, now)
+    unchanged = {chain.name for chain in now.chains if chain == old_chains.get(chain.name)}
+    if redefined:
+        # A set can only be replaced while no rule names it.
+        users = [chain.name for chain in previous.chains if _uses(chain, redefined)]
+        unchanged.difference_update(users)
+        lines += [f"flush chain {where} {name}" for name in users]
+        for name in redefined:
+            lines.append(f"delete {old_sets.pop(name).kind} {where} {name}")
     for chain in now.chains:
         if chain.name not in old_chains:
             lines.append(f"add chain {where} {chain.name}{chain.definition}")
@@ -147,12 +156,11 @@ def changes(previous: Table | None, now: Table, *, delete_chains: bool = True) -
         if collection.name not in old_sets:
             lines.append(f"add {collection.kind} {where} {collection.name}{collection.definition}")
     for chain in now.chains:
-        before = old_chains.get(chain.name)
-        if before is None:
-            lines += _rule_lines(where, chain)
-        elif before.rules != chain.rules:
+        if chain.name in unchanged:
+            continue
+        if chain.name in old_chains:
             lines.append(f"flush chain {where} {chain.name}")
-            lines += _rule_lines(where, chain)
+        lines += _rule_lines(where, chain)
     for collection in now.sets:
         lines += _element_changes(where, old_sets.get(collection.name), collection)
     lines += [f"flush chain {where} {name}" for name in _gone_chains(previous, now)]
@@ -179,14 +187,21 @@ def _gone_chains(previous: Table, now: Table) -> list[str]:
 
 
 def _needs_whole(previous: Table, now: Table) -> bool:
-    """Whether something differs that nft cannot alter in place."""
+    """Whether something differs that nft cannot alter in place: the table itself or a chain's hook."""
     if (previous.family, previous.name, previous.comment) != (now.family, now.name, now.comment):
         return True
     before = {chain.name: chain.definition for chain in previous.chains}
-    if any(before.get(chain.name, chain.definition) != chain.definition for chain in now.chains):
-        return True
-    kinds = {collection.name: (collection.kind, collection.definition) for collection in previous.sets}
-    return any(kinds.get(each.name, (each.kind, each.definition)) != (each.kind, each.definition) for each in now.sets)
+    return any(before.get(chain.name, chain.definition) != chain.definition for chain in now.chains)
+
+
+def _redefined(old: dict[str, Set], now: Table) -> list[str]:
+    """Sets of the same name whose type, flags or timeout differ."""
+    pairs = ((old.get(each.name), each) for each in now.sets)
+    return [new.name for before, new in pairs if before and (before.kind, before.spec) != (new.kind, new.spec)]
+
+
+def _uses(chain: Chain, sets: Iterable[str]) -> bool:
+    return any(f"@{name}" in rule.body.split() for rule in chain.rules for name in sets)
 
 
 def _element_changes(where: str, before: Set | None, now: Set) -> Iterator[str]:

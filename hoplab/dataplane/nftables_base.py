@@ -1,0 +1,174 @@
+"""kube-proxy's nftables table as it stands before the first Service: hooks, dispatch maps, masquerade, checks.
+
+One table holds everything (`ip kube-proxy`, `ip6 kube-proxy`).  Base chains hook into netfilter and jump to ordinary
+chains; those look packets up in verdict maps, so a Service costs a few map elements and no rule on anybody's way.
+The order of things on a packet's way is the hooks' priority: source ranges are checked before DNAT (-110), DNAT comes
+at -100, rejection of what found no endpoint at 0, masquerade at +100.
+
+Source: kube-proxy 1.34, pkg/proxy/nftables/proxier.go (setupNFTables) and proxier_test.go (baseRules).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hoplab.dataplane.nft_text import Chain, Element, Family, Rule, Set
+from hoplab.kube.types import IPFamily
+
+TABLE = "kube-proxy"
+TABLE_COMMENT = "rules for kube-proxy"
+
+MARK_MASQUERADE = "mark-for-masquerade"
+REJECT = "reject-chain"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How one address family is called in nft's language."""
+
+    family: Family
+    ip: str
+    address_type: str
+    not_localhost: str
+
+
+IPV4 = Words("ip", "ip", "ipv4_addr", "ip daddr != 127.0.0.0/8")
+IPV6 = Words("ip6", "ip6", "ipv6_addr", "ip6 daddr != ::1")
+
+
+def words(family: IPFamily) -> Words:
+    """The words for a Kubernetes family name."""
+    return IPV4 if family == "IPv4" else IPV6
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """The elements that the Services put into the table's sets and maps."""
+
+    cluster_ips: Iterable[Element] = ()
+    service_ips: Iterable[Element] = ()
+    service_nodeports: Iterable[Element] = ()
+    no_endpoint_services: Iterable[Element] = ()
+    no_endpoint_nodeports: Iterable[Element] = ()
+    firewall_ips: Iterable[Element] = ()
+
+
+def base_chains(
+    lang: Words, *, masquerade_mark: int, service_cidrs: Iterable[str], all_node_ports: bool
+) -> tuple[Chain, ...]:
+    """Base chains and the ordinary chains that they jump to.
+
+    `all_node_ports`: every local address takes node ports (else the set nodeport-ips decides).
+    """
+    ip, mark = lang.ip, f"{masquerade_mark:#x}"
+    address_and_port = f"{ip} daddr . meta l4proto . th dport"
+    port = "meta l4proto . th dport"
+    node_ports = f"fib daddr type local {lang.not_localhost}" if all_node_ports else f"{ip} daddr @nodeport-ips"
+    node_port_check = lang.not_localhost if all_node_ports else f"{ip} daddr @nodeport-ips"
+    return (
+        _base("filter-prerouting-pre-dnat", "filter", "prerouting", -110, "ct state new jump firewall-check"),
+        _base("filter-output-pre-dnat", "filter", "output", -110, "ct state new jump firewall-check"),
+        _base(
+            "filter-input",
+            "filter",
+            "input",
+            0,
+            "ct state new jump nodeport-endpoints-check",
+            "ct state new jump service-endpoints-check",
+        ),
+        _base(
+            "filter-forward",
+            "filter",
+            "forward",
+            0,
+            "ct state new jump service-endpoints-check",
+            "ct state new jump cluster-ips-check",
+        ),
+        _base(
+            "filter-output",
+            "filter",
+            "output",
+            0,
+            "ct state new jump service-endpoints-check",
+            "ct state new jump cluster-ips-check",
+        ),
+        _base("nat-prerouting", "nat", "prerouting", -100, "jump services"),
+        _base("nat-output", "nat", "output", -100, "jump services"),
+        _base("nat-postrouting", "nat", "postrouting", 100, "jump masquerading"),
+        _chain("nodeport-endpoints-check", f"{node_port_check} {port} vmap @no-endpoint-nodeports"),
+        _chain("service-endpoints-check", f"{address_and_port} vmap @no-endpoint-services"),
+        _chain("firewall-check", f"{address_and_port} vmap @firewall-ips"),
+        _chain("services", f"{address_and_port} vmap @service-ips", f"{node_ports} {port} vmap @service-nodeports"),
+        _chain(
+            "masquerading",
+            f"mark and {mark} == 0 return",
+            f"mark set mark xor {mark}",
+            "masquerade fully-random",
+        ),
+        Chain("cluster-ips-check", _cluster_ips_check(ip, service_cidrs)),
+        _chain(MARK_MASQUERADE, f"mark set mark or {mark}"),
+        Chain(REJECT, (Rule("reject"),), comment="helper for @no-endpoint-services / @no-endpoint-nodeports"),
+    )
+
+
+def base_sets(lang: Words, node_port_ips: Iterable[str] | None, maps: Maps) -> tuple[Set, ...]:
+    """The sets and maps with the Services' elements; no set nodeport-ips when `node_port_ips` is None."""
+    address = lang.address_type
+    by_address = f"type {address} . inet_proto . inet_service : verdict"
+    by_port = "type inet_proto . inet_service : verdict"
+    node_ports = () if node_port_ips is None else (_node_port_ips(address, node_port_ips),)
+    return (
+        Set("cluster-ips", f"type {address}", "set", tuple(maps.cluster_ips), "Active ClusterIPs"),
+        *node_ports,
+        Set(
+            "no-endpoint-services",
+            by_address,
+            "map",
+            tuple(maps.no_endpoint_services),
+            "vmap to drop or reject packets to services with no endpoints",
+        ),
+        Set(
+            "no-endpoint-nodeports",
+            by_port,
+            "map",
+            tuple(maps.no_endpoint_nodeports),
+            "vmap to drop or reject packets to service nodeports with no endpoints",
+        ),
+        Set(
+            "firewall-ips",
+            by_address,
+            "map",
+            tuple(maps.firewall_ips),
+            "destinations that are subject to LoadBalancerSourceRanges",
+        ),
+        Set(
+            "service-ips",
+            by_address,
+            "map",
+            tuple(maps.service_ips),
+            "ClusterIP, ExternalIP and LoadBalancer IP traffic",
+        ),
+        Set("service-nodeports", by_port, "map", tuple(maps.service_nodeports), "NodePort traffic"),
+    )
+
+
+def _cluster_ips_check(ip: str, service_cidrs: Iterable[str]) -> tuple[Rule, ...]:
+    reject = Rule(f"{ip} daddr @cluster-ips reject", "Reject traffic to invalid ports of ClusterIPs")
+    networks = ",".join(service_cidrs)
+    if not networks:
+        return (reject,)
+    return (reject, Rule(f"{ip} daddr {{ {networks} }} drop", "Drop traffic to unallocated ClusterIPs"))
+
+
+def _node_port_ips(address_type: str, addresses: Iterable[str]) -> Set:
+    elements = tuple(Element(address) for address in addresses)
+    return Set("nodeport-ips", f"type {address_type}", "set", elements, "IPs that accept NodePort traffic")
+
+
+def _base(name: str, kind: str, hook: str, priority: int, *rules: str) -> Chain:
+    return Chain(name, tuple(Rule(rule) for rule in rules), f"type {kind} hook {hook} priority {priority}")
+
+
+def _chain(name: str, *rules: str) -> Chain:
+    return Chain(name, tuple(Rule(rule) for rule in rules))
