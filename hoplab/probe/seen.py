@@ -96,7 +96,7 @@ def read_transport(protocol: int, data: bytes, source: str, destination: str, *,
             return Seen("udp", *ends, payload=data[8:])
         return Seen("tcp", *ends) if quoted and len(data) < 20 else _tcp(data, *ends)
     if protocol in (ICMP, ICMPV6):
-        return _icmp(protocol, data, source, destination)
+        return _icmp(protocol, data, source, destination, quoted=quoted)
     return Seen("other", Endpoint(source), Endpoint(destination), payload=data)
 
 
@@ -114,7 +114,7 @@ def _tcp(data: bytes, source: Endpoint, destination: Endpoint) -> Seen:
     return Seen("tcp", source, destination, data[length:], flags & 0x3F, seq, ack, window, mss)
 
 
-def _icmp(protocol: int, data: bytes, source: str, destination: str) -> Seen:
+def _icmp(protocol: int, data: bytes, source: str, destination: str, *, quoted: bool) -> Seen:
     kind, code, _checksum, identifier, number = struct.unpack_from("!BBHHH", data)
     echo = _V6_ECHO.get(kind) if protocol == ICMPV6 else kind
     if echo == ECHO_REQUEST:
@@ -122,7 +122,8 @@ def _icmp(protocol: int, data: bytes, source: str, destination: str) -> Seen:
     if echo == ECHO_REPLY:
         return Seen("echo-reply", Endpoint(source), Endpoint(destination, identifier), data[8:], seq=number)
     is_error = kind in (3, 4, 5, 11, 12) if protocol == ICMP else 1 <= kind <= 4
-    inner = read_packet(data[8:], quoted=True) if is_error else None
+    # An error is never about an error (RFC 1122 3.2.2), so what quotes one again is not read further.
+    inner = read_packet(data[8:], quoted=True) if is_error and not quoted else None
     if inner is None:
         return Seen("other", Endpoint(source), Endpoint(destination), payload=data)
     mtu = struct.unpack_from("!I", data, 4)[0] if protocol == ICMPV6 else number

@@ -37,6 +37,7 @@ def shapes(draw: st.DrawFn, version: int, protocol: str) -> Shape:
     return Shape(version, protocol, ttl, tos, draw(st.booleans()), mss)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(
     st.data(), endpoints(), NUMBERS, NUMBERS, st.sampled_from([SYN, ACK, PSH | ACK, FIN | ACK, RST]), PAYLOADS, PORTS
 )
