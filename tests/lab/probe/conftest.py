@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
 import pytest
 
+from hoplab.hops.evidence import Frame
 from hoplab.net import sandbox
+from hoplab.net.namespaces import Namespace
 
 InSandbox = Callable[[Callable[[], None]], None]
 
@@ -32,3 +37,46 @@ def in_sandbox(capfd: pytest.CaptureFixture[str]) -> InSandbox:
             pytest.fail(f"inside the sandbox (exit code {code}):\n{told}", pytrace=False)
 
     return run
+
+
+class Tap:
+    """The least that an observer is: one packet socket a namespace, frames to whoever asked."""
+
+    def __init__(self, namespaces: list[Namespace]) -> None:
+        self.frames: list[Frame] = []
+        self._poll = select.epoll()
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._listeners: dict[str, list[Callable[[Frame], None]]] = {}
+        for namespace in namespaces:
+            with namespace.entered():
+                tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+            tap.setblocking(False)
+            self.register(tap.fileno(), lambda tap=tap, name=namespace.name: self._take(tap, name))  # type: ignore[misc]
+
+    def _take(self, tap: socket.socket, name: str) -> None:
+        while True:
+            try:
+                data, (interface, _protocol, kind, *_) = tap.recvfrom(65535)
+            except BlockingIOError:
+                return
+            direction = "out" if kind == socket.PACKET_OUTGOING else "in"
+            frame = Frame(len(self.frames) + 1, time.time_ns(), name, interface, direction, data, len(data))  # type: ignore[arg-type]
+            self.frames.append(frame)
+            for callback in self._listeners.get(name, ()):
+                callback(frame)
+
+    def register(self, fd: int, callback: Callable[[], None]) -> None:
+        self._callbacks[fd] = callback
+        self._poll.register(fd, select.EPOLLIN)
+
+    def on_frame(self, node: str, callback: Callable[[Frame], None]) -> None:
+        self._listeners.setdefault(node, []).append(callback)
+
+    def poll(self, timeout_s: float) -> None:
+        for fd, _events in self._poll.poll(timeout_s):
+            self._callbacks[fd]()
+
+
+@pytest.fixture
+def tap() -> type[Tap]:
+    return Tap

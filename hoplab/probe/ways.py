@@ -1,0 +1,117 @@
+"""The sender's own kernel, asked: which way to an address, by which neighbour, from which source.
+
+A packet socket sends what it is given, so the questions that the kernel answers for
+an ordinary socket are put to it over rtnetlink: RTM_GETROUTE for interface, gateway
+and preferred source, RTM_GETNEIGH for the gateway's hardware address.  When it has
+none yet, it is told to find out (NTF_USE), as it would for a packet of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from hoplab.errors import HoplabError
+from hoplab.net.namespaces import Namespace
+
+RTN_LOCAL = 2
+NTF_USE = 0x01
+NUD_NONE = 0x00
+NUD_UNUSABLE = 0x01 | 0x20
+"""Incomplete or failed: no hardware address."""
+
+
+class NoWay(HoplabError):
+    """The sender has no route or no neighbour to send by; str() says who, where to, and the kernel's reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How packets for one destination leave."""
+
+    interface: str
+    index: int
+    mac: bytes
+    mtu: int
+    source: str
+    """The address that the kernel prefers as source."""
+    neighbour: str
+    """The address whose hardware address the frame needs: the gateway, or the destination itself."""
+    local: bool
+    """The destination is an address of the sender itself."""
+
+
+class Ways:
+    """Routes and neighbours of one namespace."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._name = namespace.name
+        with namespace.entered():
+            self._route = IPRoute()
+        self._links: dict[int, Any] = {}
+        self._borrowed: list[tuple[str, int]] = []
+
+    def close(self) -> None:
+        """Give back the socket and every borrowed address."""
+        for address, index in self._borrowed:
+            self._route.addr("del", index=index, address=address, prefixlen=128 if ":" in address else 32)
+        self._borrowed.clear()
+        self._route.close()
+
+    def to(self, destination: str, next_hop: str = "") -> Way:
+        """The way to an address, or to an on-link next hop in place of the route's own.  Raises NoWay."""
+        family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+        try:
+            (found,) = self._route.route("get", dst=next_hop or destination, family=family)
+        except NetlinkError as error:
+            why = os.strerror(error.code or 0)
+            raise NoWay(f"{self._name} has no route to {next_hop or destination}: {why}") from error
+        gateway = found.get_attr("RTA_GATEWAY") or ""
+        if next_hop and gateway:
+            raise NoWay(f"{self._name} can't use {next_hop} as next hop: it is not on a link, but behind {gateway}")
+        link = self._link(found.get_attr("RTA_OIF"))
+        return Way(
+            interface=link.get_attr("IFLA_IFNAME"),
+            index=link["index"],
+            mac=bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
+            mtu=link.get_attr("IFLA_MTU"),
+            source=found.get_attr("RTA_PREFSRC") or "",
+            neighbour=next_hop or gateway or destination,
+            local=found["type"] == RTN_LOCAL,
+        )
+
+    def _link(self, index: int) -> Any:
+        if index not in self._links:
+            (self._links[index],) = self._route.get_links(index)
+        return self._links[index]
+
+    def neighbour(self, way: Way) -> bytes | None:
+        """The neighbour's hardware address, None while the kernel doesn't know it."""
+        try:
+            (entry,) = self._route.neigh("get", dst=way.neighbour, ifindex=way.index)
+        except NetlinkError:
+            return None
+        address = entry.get_attr("NDA_LLADDR")
+        if not address or entry["state"] & NUD_UNUSABLE:
+            return None
+        return bytes.fromhex(address.replace(":", ""))
+
+    def ask_neighbour(self, way: Way) -> None:
+        """Have the kernel ask for the neighbour's hardware address (ARP, or neighbour discovery)."""
+        self._route.neigh("replace", dst=way.neighbour, ifindex=way.index, flags=NTF_USE, state=NUD_NONE)
+
+    def borrow(self, address: str, way: Way) -> None:
+        """Have the kernel answer for an address that nothing has, until `close` or `give_back`."""
+        if any(found.get_attr("IFA_ADDRESS") == address for found in self._route.get_addr(index=way.index)):
+            return
+        options: dict[str, Any] = {"index": way.index, "address": address, "prefixlen": 128 if ":" in address else 32}
+        if ":" in address:
+            # Duplicate address detection would keep it unusable for a second.
+            options["flags"] = 0x02
+        self._route.addr("add", **options)
+        self._borrowed.append((address, way.index))
