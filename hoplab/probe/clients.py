@@ -15,8 +15,9 @@ from collections.abc import Iterable
 
 from hoplab.hops.evidence import Tuple
 from hoplab.net.namespaces import Namespace
-from hoplab.probe.edges import ObserverFace
+from hoplab.probe.edges import ObserverFace, ProbeRefused
 from hoplab.probe.http import HttpResponse, host_header, read_response, request_bytes
+from hoplab.probe.shield import FIRST_PORT, LAST_PORT
 
 
 class Pending:
@@ -139,8 +140,14 @@ class Clients:
     def connect(self, sender: Namespace, address: str, port: int, *, source: tuple[str, int] = ("", 0)) -> Connection:
         """Begin a connection from inside a namespace; what fails is told by the first request.
 
-        Raises OSError when the source address or port can't be used.
+        Raises ProbeRefused for a source port of crafted probes, whose answers the shield keeps from the kernel,
+        OSError when the source can't be used otherwise.
         """
+        if FIRST_PORT <= source[1] <= LAST_PORT:
+            raise ProbeRefused(
+                f"source port {source[1]} belongs to crafted probes ({FIRST_PORT}-{LAST_PORT}):"
+                f" the kernel of {sender.name} would never see the answer; choose one from 50000 on"
+            )
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with sender.entered():
             wire = socket.socket(family, socket.SOCK_STREAM)

@@ -48,6 +48,12 @@ class ObserverFace(Protocol):
         ...
 
 
+class ProbeRefused(HoplabError):
+    """A probe that can't be sent as it is described; str() says why."""
+
+    exit_code = 2
+
+
 class SendFailed(HoplabError):
     """The sender's kernel did not take a packet; str() says who, where to, and its reason."""
 

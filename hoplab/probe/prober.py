@@ -14,10 +14,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hoplab.errors import HoplabError
 from hoplab.net.namespaces import Namespace
 from hoplab.probe.crafter import Crafter, ScapyCrafter
-from hoplab.probe.edges import Edge, FrameEdge, KernelEdge, ObserverFace
+from hoplab.probe.edges import Edge, FrameEdge, KernelEdge, ObserverFace, ProbeRefused
 from hoplab.probe.exchange import Exchange
 from hoplab.probe.result import Probe, ProbeResult
 from hoplab.probe.seen import Seen
@@ -28,10 +27,7 @@ WINDOW = 64
 """Exchanges under way at once: more would only fill the kernel's queues."""
 
 
-class ProbeRefused(HoplabError):
-    """A probe that can't be sent as it is described; str() says why."""
-
-    exit_code = 2
+__all__ = ["ProbeRefused", "Prober", "spread"]
 
 
 class Prober:

@@ -392,6 +392,8 @@ def test_kernel_clients_tell_what_failed(in_sandbox: InSandbox, tap: Any) -> Non
         with lab(tap) as here:
             pid = here.serve(fault="silent")
             clients = Clients(here.observer)
+            with pytest.raises(ProbeRefused, match="source port 40000 belongs to crafted probes"):
+                clients.connect(here.client, POD, 80, source=("", 40000))
             assert clients.get(here.client, POD, 99).error == "Connection refused"
             assert clients.get(here.client, POD, 80, deadline_s=0.1).error == "no answer within 0.1 s"
             connection = clients.connect(here.client, POD, 80)
