@@ -197,6 +197,7 @@ class Clients:
         """Close every connection."""
         for connection in list(self._connections.values()):
             connection.close()
+        self._observer.unregister(self._epoll.fileno())
         self._epoll.close()
 
     def watch(self, wire: socket.socket, events: int) -> None:

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from hoplab.errors import HoplabError
 from hoplab.hops.evidence import Frame
+from hoplab.net.loop import Registers
 from hoplab.net.namespaces import Namespace
 from hoplab.probe.seen import Seen, read_frame, read_packet, read_transport
 from hoplab.probe.shapes import Endpoint
@@ -32,8 +33,8 @@ RESOLVE_S = 1.0
 SO_ATTACH_FILTER = 26
 
 
-class ObserverFace(Protocol):
-    """What probes need of `hoplab.watch`."""
+class ObserverFace(Registers, Protocol):
+    """What probes need of `hoplab.watch`: its loop, and the frames that it takes."""
 
     def poll(self, timeout_s: float) -> object:
         """Handle what is there, waiting at most that long for something to come."""
@@ -41,10 +42,6 @@ class ObserverFace(Protocol):
 
     def on_frame(self, node: str, callback: Callable[[Frame], None]) -> object:
         """Call back for each frame seen in that namespace."""
-        ...
-
-    def register(self, fd: int, callback: Callable[[], None]) -> object:
-        """Call back whenever the descriptor is readable."""
         ...
 
 
@@ -154,6 +151,7 @@ class KernelEdge:
 
     def __init__(self, namespace: Namespace, observer: ObserverFace, arrival: Arrival) -> None:
         self._name = namespace.name
+        self._observer = observer
         self._arrival = arrival
         self._ways = Ways(namespace)
         self._out: dict[int, socket.socket] = {}
@@ -164,9 +162,9 @@ class KernelEdge:
                 out.setblocking(False)
                 icmp = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
                 for protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP, icmp):
-                    self._listen(observer, family, protocol)
+                    self._listen(family, protocol)
 
-    def _listen(self, observer: ObserverFace, family: socket.AddressFamily, protocol: int) -> None:
+    def _listen(self, family: socket.AddressFamily, protocol: int) -> None:
         heard = socket.socket(family, socket.SOCK_RAW, protocol)
         heard.setblocking(False)
         if protocol in (socket.IPPROTO_TCP, socket.IPPROTO_UDP):
@@ -175,7 +173,7 @@ class KernelEdge:
             heard.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         self._in.append(heard)
         take = self._take4 if family == socket.AF_INET else self._take6
-        observer.register(heard.fileno(), lambda: take(heard, protocol))
+        self._observer.register(heard.fileno(), lambda: take(heard, protocol))
 
     def _take4(self, heard: socket.socket, _protocol: int) -> None:
         while True:
@@ -226,6 +224,8 @@ class KernelEdge:
     def close(self) -> None:
         """Close the sockets, return borrowed addresses."""
         self._ways.close()
+        for heard in self._in:
+            self._observer.unregister(heard.fileno())
         for one in (*self._out.values(), *self._in):
             one.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 
 from hoplab.hops.evidence import Frame
 from hoplab.net import sandbox
+from hoplab.net.loop import Loop
 from hoplab.net.namespaces import Namespace
 
 InSandbox = Callable[[Callable[[], None]], None]
@@ -39,13 +39,12 @@ def in_sandbox(capfd: pytest.CaptureFixture[str]) -> InSandbox:
     return run
 
 
-class Tap:
+class Tap(Loop):
     """The least that an observer is: one packet socket a namespace, frames to whoever asked."""
 
     def __init__(self, namespaces: list[Namespace]) -> None:
+        super().__init__()
         self.frames: list[Frame] = []
-        self._poll = select.epoll()
-        self._callbacks: dict[int, Callable[[], None]] = {}
         self._listeners: dict[str, list[Callable[[Frame], None]]] = {}
         for namespace in namespaces:
             with namespace.entered():
@@ -65,16 +64,8 @@ class Tap:
             for callback in self._listeners.get(name, ()):
                 callback(frame)
 
-    def register(self, fd: int, callback: Callable[[], None]) -> None:
-        self._callbacks[fd] = callback
-        self._poll.register(fd, select.EPOLLIN)
-
     def on_frame(self, node: str, callback: Callable[[Frame], None]) -> None:
         self._listeners.setdefault(node, []).append(callback)
-
-    def poll(self, timeout_s: float) -> None:
-        for fd, _events in self._poll.poll(timeout_s):
-            self._callbacks[fd]()
 
 
 @pytest.fixture
