@@ -22,6 +22,8 @@ STYLES: tuple[Style, ...] = ("whoami", "nginx", "echoserver")
 
 LONGEST_DELAY_MS = 60_000
 LARGEST_PAGE = 16 * 1024 * 1024
+LONGEST_ECHO = 512
+"""Bytes of a datagram that come back, so that the answer fits one frame of any usual MTU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def refusal(who: Identity, status: int, why: str) -> Response:
 
 
 def datagram(who: Identity, payload: bytes, local: tuple[str, int], client: tuple[str, int]) -> bytes:
-    """The answer to a datagram: one line of JSON with the payload in it."""
+    """The answer to a datagram: one line of JSON with the payload's beginning and its size in it."""
     told = {
         "pod": who.pod,
         "namespace": who.namespace,
@@ -65,9 +67,10 @@ def datagram(who: Identity, payload: bytes, local: tuple[str, int], client: tupl
         "ip": local[0],
         "port": local[1],
         "client": endpoint(*client),
-        "echo": payload.decode("utf-8", "replace"),
+        "bytes": len(payload),
+        "echo": payload[:LONGEST_ECHO].decode("utf-8", "replace"),
     }
-    return json.dumps(told).encode() + b"\n"
+    return json.dumps(told, ensure_ascii=False).encode() + b"\n"
 
 
 def _whoami(who: Identity, request: Request, local: tuple[str, int], client: tuple[str, int]) -> Response:

@@ -103,6 +103,13 @@ def test_a_datagram_is_answered_with_its_payload() -> None:
     assert (told["pod"], told["client"], told["echo"]) == ("d", "[fd00::1]:40001", "p1.7")
 
 
+def test_the_answer_to_a_long_datagram_still_fits_a_frame() -> None:
+    line = datagram(D, b"p1.7" + b"." * 60_000, LOCAL, CLIENT)
+    assert len(line) < 1200
+    told = json.loads(line)
+    assert (told["bytes"], told["echo"][:6]) == (60_004, "p1.7..")
+
+
 def test_a_configuration_survives_json() -> None:
     config = ServerConfig("d", (Listener(80), Listener(53, "UDP", "10.1.2.4")), style="nginx", fault="reset")
     assert ServerConfig.from_mapping(json.loads(json.dumps(config.to_mapping()))) == config
