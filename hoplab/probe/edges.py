@@ -19,7 +19,7 @@ from hoplab.errors import HoplabError
 from hoplab.hops.evidence import Frame
 from hoplab.net.loop import Registers
 from hoplab.net.namespaces import Namespace
-from hoplab.probe.seen import Seen, read_frame, read_packet, read_transport
+from hoplab.probe.seen import Seen, read_frame, read_packet, read_transport6
 from hoplab.probe.shapes import Endpoint
 from hoplab.probe.shield import FIRST_PORT, LAST_PORT
 from hoplab.probe.ways import NoWay, Way, Ways
@@ -194,11 +194,9 @@ class KernelEdge:
                 return
             for _level, _kind, data in ancillary:
                 here = socket.inet_ntop(socket.AF_INET6, data[:16])
-                try:
-                    seen = read_transport(protocol, payload, sender[0].partition("%")[0], here)
-                except (IndexError, struct.error):
-                    continue
-                self._arrival(seen, time.time_ns())
+                seen = read_transport6(protocol, payload, sender[0].partition("%")[0], here)
+                if seen is not None:
+                    self._arrival(seen, time.time_ns())
 
     def prepare(self, destination: str, next_hop: str, source: str) -> Way:
         """The way that the kernel itself will take."""

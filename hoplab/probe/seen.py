@@ -1,20 +1,18 @@
-"""What a probe reads of an arriving packet: addresses, ports, TCP's numbers, and an ICMP error's quoted packet.
+"""What an exchange wants to know of an arriving packet, in the exchange's own terms.
 
-RFC 791, 8200, 9293, 768, 792, 4443.
+The headers are read by `hoplab.hops.packet`, as every frame of the lab is.  To that a
+client adds what only it needs: the window and the segment size that it was offered,
+and whose packet an ICMP error is about.
 """
 
 from __future__ import annotations
 
-import socket
 import struct
 from dataclasses import dataclass
 
+from hoplab.hops import packet as packets
+from hoplab.hops.packet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, read_link
 from hoplab.probe.shapes import Endpoint
-
-TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
-ECHO_REQUEST, ECHO_REPLY = 8, 0
-_V6_ECHO = {128: ECHO_REQUEST, 129: ECHO_REPLY}
-_V6_EXTENSIONS = (0, 43, 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,82 +52,63 @@ class Seen:
 
 def read_frame(frame: bytes) -> Seen | None:
     """The IP packet of an Ethernet frame; None when there is none that a probe could be meant by."""
-    at = 12
-    kind = frame[at : at + 2]
-    while kind in (b"\x81\x00", b"\x88\xa8"):
-        at += 4
-        kind = frame[at : at + 2]
-    return read_packet(frame[at + 2 :]) if kind in (b"\x08\x00", b"\x86\xdd") else None
-
-
-def read_packet(packet: bytes, *, quoted: bool = False) -> Seen | None:
-    """An IP packet; None for a fragment that is not the first, and for anything cut short or malformed.
-
-    A packet quoted by an ICMP error may be cut behind the ports (RFC 792: 64 bits of it are enough).
-    """
-    try:
-        version = packet[0] >> 4
-        if version == 4:
-            length, fragment = (packet[0] & 15) * 4, struct.unpack_from("!H", packet, 6)[0]
-            if fragment & 0x1FFF:
-                return None
-            end = struct.unpack_from("!H", packet, 2)[0]
-            source, destination = (socket.inet_ntop(socket.AF_INET, packet[at : at + 4]) for at in (12, 16))
-            return read_transport(packet[9], packet[length:end], source, destination, quoted=quoted)
-        if version == 6:
-            protocol, at, end = packet[6], 40, 40 + struct.unpack_from("!H", packet, 4)[0]
-            while protocol in _V6_EXTENSIONS:
-                protocol, at = packet[at], at + 8 + packet[at + 1] * 8
-            source, destination = (socket.inet_ntop(socket.AF_INET6, packet[at : at + 16]) for at in (8, 24))
-            return read_transport(protocol, packet[at:end], source, destination, quoted=quoted)
-    except (IndexError, struct.error, ValueError):
+    link = read_link(frame)
+    if link is None or link.ethertype not in (ETHERTYPE_IPV4, ETHERTYPE_IPV6):
         return None
-    return None
+    return read_packet(frame[link.length :])
 
 
-def read_transport(protocol: int, data: bytes, source: str, destination: str, *, quoted: bool = False) -> Seen:
-    """What follows an IP header.  Raises IndexError or struct.error when it is cut short."""
-    if protocol in (TCP, UDP):
-        sport, dport = struct.unpack_from("!HH", data)
-        ends = Endpoint(source, sport), Endpoint(destination, dport)
-        if protocol == UDP:
-            return Seen("udp", *ends, payload=data[8:])
-        return Seen("tcp", *ends) if quoted and len(data) < 20 else _tcp(data, *ends)
-    if protocol in (ICMP, ICMPV6):
-        return _icmp(protocol, data, source, destination, quoted=quoted)
-    return Seen("other", Endpoint(source), Endpoint(destination), payload=data)
+def read_packet(data: bytes) -> Seen | None:
+    """An IP packet; None for a later fragment, and for anything cut short or malformed."""
+    # An overlay's packet is for the node that carries it, not for a probe: nothing is unwrapped.
+    packet = packets.read_packet(data, vxlan_ports=frozenset())
+    if packet is None or packet.truncated or packet.fragment_offset:
+        return None
+    source, destination = Endpoint(packet.src, packet.sport), Endpoint(packet.dst, packet.dport)
+    if packet.quoted is not None and not _only_advice(packet):
+        error = _read_error(packet, packet.quoted)
+        return Seen("icmp-error", source, destination, error=error)
+    if packet.protocol == packets.UDP:
+        return Seen("udp", source, destination, packet.payload)
+    if packet.protocol == packets.TCP:
+        header = data[packet.header_length :]
+        window = struct.unpack_from("!H", header, 14)[0] if len(header) >= 20 else 0
+        mss = _read_mss(header) if packet.flags & packets.SYN else 0
+        return Seen("tcp", source, destination, packet.payload, packet.flags, packet.seq, packet.ack, window, mss)
+    if packet.echo:
+        return Seen(f"echo-{packet.echo}", source, destination, packet.payload, seq=packet.seq)
+    return Seen("other", source, destination, packet.payload)
 
 
-def _tcp(data: bytes, source: Endpoint, destination: Endpoint) -> Seen:
-    seq, ack, offset, flags, window = struct.unpack_from("!IIBBH", data, 4)
-    length = (offset >> 4) * 4
-    options, mss = data[20:length], 0
-    while options and options[0] != 0:
+def read_transport6(protocol: int, data: bytes, source: str, destination: str) -> Seen | None:
+    """What an IPv6 raw socket hands out: what followed the header, whose addresses come beside it."""
+    header = struct.pack("!IHBB", 6 << 28, len(data), protocol, 64)
+    return read_packet(header + Endpoint(source).packed + Endpoint(destination).packed + data)
+
+
+def _only_advice(packet: Packet) -> bool:
+    """Source quench and redirect quote a packet, too, but that packet went its way (RFC 792, RFC 6633)."""
+    return packet.family == 4 and packet.kind is not None and packet.kind[0] in (4, 5)
+
+
+def _read_error(packet: Packet, quoted: Packet) -> IcmpError:
+    kind, code = packet.kind or (0, 0)
+    what = f"echo-{quoted.echo}" if quoted.echo else quoted.protocol_name
+    ends = Endpoint(quoted.src, quoted.sport), Endpoint(quoted.dst, quoted.dport)
+    return IcmpError(packet.src, kind, code, packet.mtu, Seen(what, *ends, seq=quoted.seq))
+
+
+def _read_mss(header: bytes) -> int:
+    """The maximum segment size that a SYN offers, 0 when it offers none (RFC 9293 3.2)."""
+    options = header[20 : (header[12] >> 4) * 4]
+    while len(options) >= 2 and options[0] != 0:
         if options[0] == 1:
             options = options[1:]
-            continue
-        if options[0] == 2:
-            mss = struct.unpack_from("!H", options, 2)[0]
-        options = options[max(2, options[1]) :]
-    return Seen("tcp", source, destination, data[length:], flags & 0x3F, seq, ack, window, mss)
-
-
-def _icmp(protocol: int, data: bytes, source: str, destination: str, *, quoted: bool) -> Seen:
-    kind, code, _checksum, identifier, number = struct.unpack_from("!BBHHH", data)
-    echo = _V6_ECHO.get(kind) if protocol == ICMPV6 else kind
-    if echo == ECHO_REQUEST:
-        return Seen("echo-request", Endpoint(source, identifier), Endpoint(destination), data[8:], seq=number)
-    if echo == ECHO_REPLY:
-        return Seen("echo-reply", Endpoint(source), Endpoint(destination, identifier), data[8:], seq=number)
-    is_error = kind in (3, 4, 5, 11, 12) if protocol == ICMP else 1 <= kind <= 4
-    # An error is never about an error (RFC 1122 3.2.2), so what quotes one again is not read further.
-    inner = read_packet(data[8:], quoted=True) if is_error and not quoted else None
-    if inner is None:
-        return Seen("other", Endpoint(source), Endpoint(destination), payload=data)
-    mtu = struct.unpack_from("!I", data, 4)[0] if protocol == ICMPV6 else number
-    too_big = (kind, code) == (3, 4) if protocol == ICMP else kind == 2
-    error = IcmpError(source, kind, code, mtu if too_big else 0, inner)
-    return Seen("icmp-error", Endpoint(source), Endpoint(destination), error=error)
+        elif options[0] == 2 and len(options) >= 4:
+            return options[2] << 8 | options[3]
+        else:
+            options = options[max(2, options[1]) :]
+    return 0
 
 
 _WORDS4 = {

@@ -93,6 +93,12 @@ def test_an_icmp_error_tells_whom_it_is_about(
     assert in_words(seen.error) == words
 
 
+def test_a_redirect_rejects_nothing() -> None:
+    quoted = tcp(A4, B4, Segment(SYN, 5))[:28]
+    seen = must(read_packet(icmp(Endpoint("10.240.0.1"), A4, 5, 1, 0, quoted)))
+    assert (seen.kind, seen.error) == ("other", None)
+
+
 def test_extension_headers_are_stepped_over() -> None:
     packet = tcp(A6, B6, Segment(SYN, 5))
     options = struct.pack("!BB6x", 6, 0)
