@@ -141,7 +141,7 @@ def changes(previous: Table | None, now: Table, *, delete_chains: bool = True) -
     new_sets = {collection.name for collection in now.sets}
     lines: list[str] = []
     redefined = _redefined(old_sets, now)
-    unchanged = {chain.name for chain in now.chains if chain == old_chains.get(chain.name)}
+    unchanged = {chain.name for chain in now.chains if _same(chain, old_chains.get(chain.name))}
     if redefined:
         # A set can only be replaced while no rule names it.
         users = [chain.name for chain in previous.chains if _uses(chain, redefined)]
@@ -163,12 +163,14 @@ def changes(previous: Table | None, now: Table, *, delete_chains: bool = True) -
         lines += _rule_lines(where, chain)
     for collection in now.sets:
         lines += _element_changes(where, old_sets.get(collection.name), collection)
-    lines += [f"flush chain {where} {name}" for name in _gone_chains(previous, now)]
+    gone = _gone_chains(previous, now)
+    lines += [f"flush chain {where} {name}" for name in gone]
     for collection in previous.sets:
         if collection.name not in new_sets:
             lines.append(f"delete {collection.kind} {where} {collection.name}")
-    text = "\n".join(lines) + "\n" if lines else ""
-    return text + leftover_chains(previous, now) if delete_chains else text
+    if delete_chains:
+        lines += [f"delete chain {where} {name}" for name in gone]
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def leftover_chains(previous: Table, now: Table) -> str:
@@ -190,8 +192,17 @@ def _needs_whole(previous: Table, now: Table) -> bool:
     """Whether something differs that nft cannot alter in place: the table itself or a chain's hook."""
     if (previous.family, previous.name, previous.comment) != (now.family, now.name, now.comment):
         return True
-    before = {chain.name: chain.definition for chain in previous.chains}
-    return any(before.get(chain.name, chain.definition) != chain.definition for chain in now.chains)
+    before = {chain.name: chain for chain in previous.chains}
+    return any(_redirected(chain, before.get(chain.name, chain)) for chain in now.chains)
+
+
+def _redirected(new: Chain, old: Chain) -> bool:
+    return new is not old and (new.hook, new.comment) != (old.hook, old.comment)
+
+
+def _same(new: object, old: object) -> bool:
+    """Equality that looks at identity first: a large table shares most of its objects with the previous one."""
+    return new is old or new == old
 
 
 def _redefined(old: dict[str, Set], now: Table) -> list[str]:
@@ -210,9 +221,9 @@ def _element_changes(where: str, before: Set | None, now: Set) -> Iterator[str]:
         return
     old = {} if before is None else {element.key: element for element in before.elements}
     keep = {element.key: element for element in now.elements}
-    gone = (Element(element.key) for element in old.values() if keep.get(element.key) != element)
+    gone = (Element(element.key) for element in old.values() if not _same(keep.get(element.key), element))
     yield from _element_lines("delete", where, now.name, gone)
-    new = (element for element in now.elements if old.get(element.key) != element)
+    new = (element for element in now.elements if not _same(old.get(element.key), element))
     yield from _element_lines("add", where, now.name, new)
 
 

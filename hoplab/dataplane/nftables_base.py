@@ -10,7 +10,7 @@ Source: kube-proxy 1.34, pkg/proxy/nftables/proxier.go (setupNFTables) and proxi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from hoplab.dataplane.nft_text import Chain, Element, Family, Rule, Set
@@ -42,18 +42,6 @@ def words(family: IPFamily) -> Words:
     return IPV4 if family == "IPv4" else IPV6
 
 
-@dataclass(frozen=True, slots=True)
-class Maps:
-    """The elements that the Services put into the table's sets and maps."""
-
-    cluster_ips: Iterable[Element] = ()
-    service_ips: Iterable[Element] = ()
-    service_nodeports: Iterable[Element] = ()
-    no_endpoint_services: Iterable[Element] = ()
-    no_endpoint_nodeports: Iterable[Element] = ()
-    firewall_ips: Iterable[Element] = ()
-
-
 def base_chains(
     lang: Words, *, masquerade_mark: int, service_cidrs: Iterable[str], all_node_ports: bool
 ) -> tuple[Chain, ...]:
@@ -66,90 +54,52 @@ def base_chains(
     port = "meta l4proto . th dport"
     node_ports = f"fib daddr type local {lang.not_localhost}" if all_node_ports else f"{ip} daddr @nodeport-ips"
     node_port_check = lang.not_localhost if all_node_ports else f"{ip} daddr @nodeport-ips"
+    firewall = "ct state new jump firewall-check"
+    node_port_endpoints = "ct state new jump nodeport-endpoints-check"
+    service_endpoints = "ct state new jump service-endpoints-check"
+    cluster_ips = "ct state new jump cluster-ips-check"
     return (
-        _base("filter-prerouting-pre-dnat", "filter", "prerouting", -110, "ct state new jump firewall-check"),
-        _base("filter-output-pre-dnat", "filter", "output", -110, "ct state new jump firewall-check"),
-        _base(
-            "filter-input",
-            "filter",
-            "input",
-            0,
-            "ct state new jump nodeport-endpoints-check",
-            "ct state new jump service-endpoints-check",
-        ),
-        _base(
-            "filter-forward",
-            "filter",
-            "forward",
-            0,
-            "ct state new jump service-endpoints-check",
-            "ct state new jump cluster-ips-check",
-        ),
-        _base(
-            "filter-output",
-            "filter",
-            "output",
-            0,
-            "ct state new jump service-endpoints-check",
-            "ct state new jump cluster-ips-check",
-        ),
-        _base("nat-prerouting", "nat", "prerouting", -100, "jump services"),
-        _base("nat-output", "nat", "output", -100, "jump services"),
-        _base("nat-postrouting", "nat", "postrouting", 100, "jump masquerading"),
+        _base("filter-prerouting-pre-dnat", "filter hook prerouting priority -110", firewall),
+        _base("filter-output-pre-dnat", "filter hook output priority -110", firewall),
+        _base("filter-input", "filter hook input priority 0", node_port_endpoints, service_endpoints),
+        _base("filter-forward", "filter hook forward priority 0", service_endpoints, cluster_ips),
+        _base("filter-output", "filter hook output priority 0", service_endpoints, cluster_ips),
+        _base("nat-prerouting", "nat hook prerouting priority -100", "jump services"),
+        _base("nat-output", "nat hook output priority -100", "jump services"),
+        _base("nat-postrouting", "nat hook postrouting priority 100", "jump masquerading"),
         _chain("nodeport-endpoints-check", f"{node_port_check} {port} vmap @no-endpoint-nodeports"),
         _chain("service-endpoints-check", f"{address_and_port} vmap @no-endpoint-services"),
         _chain("firewall-check", f"{address_and_port} vmap @firewall-ips"),
         _chain("services", f"{address_and_port} vmap @service-ips", f"{node_ports} {port} vmap @service-nodeports"),
-        _chain(
-            "masquerading",
-            f"mark and {mark} == 0 return",
-            f"mark set mark xor {mark}",
-            "masquerade fully-random",
-        ),
+        _chain("masquerading", f"mark and {mark} == 0 return", f"mark set mark xor {mark}", "masquerade fully-random"),
         Chain("cluster-ips-check", _cluster_ips_check(ip, service_cidrs)),
         _chain(MARK_MASQUERADE, f"mark set mark or {mark}"),
         Chain(REJECT, (Rule("reject"),), comment="helper for @no-endpoint-services / @no-endpoint-nodeports"),
     )
 
 
-def base_sets(lang: Words, node_port_ips: Iterable[str] | None, maps: Maps) -> tuple[Set, ...]:
-    """The sets and maps with the Services' elements; no set nodeport-ips when `node_port_ips` is None."""
+def base_sets(
+    lang: Words, node_port_ips: Iterable[str] | None, elements: Mapping[str, Iterable[Element]]
+) -> tuple[Set, ...]:
+    """The sets and maps with the Services' elements (by set name); no set nodeport-ips when `node_port_ips` is None."""
     address = lang.address_type
     by_address = f"type {address} . inet_proto . inet_service : verdict"
     by_port = "type inet_proto . inet_service : verdict"
+
+    def verdicts(name: str, spec: str, comment: str) -> Set:
+        return Set(name, spec, "map", tuple(elements.get(name, ())), comment)
+
     node_ports = () if node_port_ips is None else (_node_port_ips(address, node_port_ips),)
     return (
-        Set("cluster-ips", f"type {address}", "set", tuple(maps.cluster_ips), "Active ClusterIPs"),
+        Set("cluster-ips", f"type {address}", "set", tuple(elements.get("cluster-ips", ())), "Active ClusterIPs"),
         *node_ports,
-        Set(
-            "no-endpoint-services",
-            by_address,
-            "map",
-            tuple(maps.no_endpoint_services),
-            "vmap to drop or reject packets to services with no endpoints",
+        verdicts("no-endpoint-services", by_address, "vmap to drop or reject packets to services with no endpoints"),
+        verdicts(
+            "no-endpoint-nodeports", by_port, "vmap to drop or reject packets to service nodeports with no endpoints"
         ),
-        Set(
-            "no-endpoint-nodeports",
-            by_port,
-            "map",
-            tuple(maps.no_endpoint_nodeports),
-            "vmap to drop or reject packets to service nodeports with no endpoints",
-        ),
-        Set(
-            "firewall-ips",
-            by_address,
-            "map",
-            tuple(maps.firewall_ips),
-            "destinations that are subject to LoadBalancerSourceRanges",
-        ),
-        Set(
-            "service-ips",
-            by_address,
-            "map",
-            tuple(maps.service_ips),
-            "ClusterIP, ExternalIP and LoadBalancer IP traffic",
-        ),
-        Set("service-nodeports", by_port, "map", tuple(maps.service_nodeports), "NodePort traffic"),
+        verdicts("firewall-ips", by_address, "destinations that are subject to LoadBalancerSourceRanges"),
+        verdicts("service-ips", by_address, "ClusterIP, ExternalIP and LoadBalancer IP traffic"),
+        verdicts("service-nodeports", by_port, "NodePort traffic"),
     )
 
 
@@ -166,8 +116,8 @@ def _node_port_ips(address_type: str, addresses: Iterable[str]) -> Set:
     return Set("nodeport-ips", f"type {address_type}", "set", elements, "IPs that accept NodePort traffic")
 
 
-def _base(name: str, kind: str, hook: str, priority: int, *rules: str) -> Chain:
-    return Chain(name, tuple(Rule(rule) for rule in rules), f"type {kind} hook {hook} priority {priority}")
+def _base(name: str, hook: str, *rules: str) -> Chain:
+    return Chain(name, tuple(Rule(rule) for rule in rules), f"type {hook}")
 
 
 def _chain(name: str, *rules: str) -> Chain:
