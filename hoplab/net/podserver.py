@@ -22,30 +22,20 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn
 
-from hoplab.net import podpages
+from hoplab.net import podpages, podsockets
 from hoplab.net.podconfig import Listener, ServerConfig
 from hoplab.net.podhttp import BadRequest, Request, RequestReader, Response, looks_like_http
+from hoplab.net.podsockets import CannotListen
 
-BACKLOG = 1024
 IDLE_S = 75.0
 """An idle connection is closed after this long, as nginx's keepalive_timeout does by default."""
 LINGER_S = 2.0
 """After a refusal, how long unread bytes are thrown away before the close, so that no RST overtakes the answer."""
 MOST_UNSENT = 1 << 20
 
-# Linux's numbers, where Python's socket module has no name for them.
-IP_PKTINFO = 8
-IP_MTU_DISCOVER = 10
-IP_PMTUDISC_DONT = 0
-
-
 __all__ = ["CannotListen", "Listener", "Server", "ServerConfig", "serve"]
-
-
-class CannotListen(RuntimeError):
-    """A listener could not be made; str() says which, and the kernel's reason."""
 
 
 def serve(config: ServerConfig, ready_fd: int) -> NoReturn:
@@ -116,41 +106,13 @@ class Server:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         for listener in self._config.listeners:
-            for family, address in _addresses(listener):
-                try:
-                    bound = self._bind(listener, family, address)
-                except OSError as error:
-                    if not listener.address and family == socket.AF_INET6 and error.errno in _NO_IPV6:
-                        continue
-                    what = f"{listener.protocol} {podpages.endpoint(address, listener.port)}"
-                    raise CannotListen(f"can't listen on {what}: {os.strerror(error.errno or 0)}") from error
+            for bound in podsockets.bind(listener):
                 self._listening.append(bound)
+                self._hear(bound)
 
-    def _bind(self, listener: Listener, family: socket.AddressFamily, address: str) -> socket.socket:
-        kind = socket.SOCK_DGRAM if listener.protocol == "UDP" else socket.SOCK_STREAM
-        bound = socket.socket(family, kind, _PROTOCOLS[listener.protocol])
-        try:
-            bound.setblocking(False)
-            if family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if kind == socket.SOCK_STREAM:
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            elif family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-            else:
-                bound.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-                # Without "don't fragment" the kernel gives each datagram an IP id of its own, by which a capture
-                # tells one answer's frames from another's.
-                bound.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)
-            bound.bind((address, listener.port))
-            if kind == socket.SOCK_STREAM:
-                bound.listen(BACKLOG)
-        except OSError:
-            bound.close()
-            raise
-        take = self._take_datagrams if kind == socket.SOCK_DGRAM else self._accept
+    def _hear(self, bound: socket.socket) -> None:
+        take = self._take_datagrams if bound.type == socket.SOCK_DGRAM else self._accept
         self._selector.register(bound, selectors.EVENT_READ, lambda _events: take(bound))
-        return bound
 
     def run(self) -> None:
         """Serve until SIGTERM and what was under way is finished."""
@@ -210,7 +172,7 @@ class Server:
 
         def resume() -> None:
             if bound in self._listening:
-                self._selector.register(bound, selectors.EVENT_READ, lambda _events: self._accept(bound))
+                self._hear(bound)
 
         self._after(0.1, resume)
 
@@ -376,45 +338,12 @@ class Server:
             _log(f"{client[0]} - - [{_log_date()}] udp {len(payload)} bytes")
             if self._config.fault:
                 continue
-            local, reply_from = _asked_address(bound, ancillary)
+            local, reply_from = podsockets.asked_address(bound, ancillary)
             answer = podpages.datagram(self._who, payload, local, (client[0], client[1]))
             try:
                 bound.sendmsg([answer], reply_from, 0, client)
             except OSError as error:
                 _log(f"{client[0]} - - [{_log_date()}] udp answer not sent: {error}")
-
-
-_PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP, "SCTP": socket.IPPROTO_SCTP}
-_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
-
-
-def _addresses(listener: Listener) -> list[tuple[socket.AddressFamily, str]]:
-    if not listener.address:
-        return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
-    family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
-    return [(family, listener.address)]
-
-
-Ancillary = list[tuple[int, int, bytes]]
-
-
-def _asked_address(bound: socket.socket, ancillary: Ancillary) -> tuple[tuple[str, int], Ancillary]:
-    """The address and port that a datagram was sent to, and the control message that makes the answer leave from it.
-
-    See ip(7), IP_PKTINFO, and RFC 3542 section 6 for IPv6.
-    """
-    port = cast(int, bound.getsockname()[1])
-    for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
-            asked = data[8:12]
-            return (socket.inet_ntop(socket.AF_INET, asked), port), [(level, kind, struct.pack("=i4s4x", 0, asked))]
-        if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
-            asked, index = data[:16], struct.unpack("=i", data[16:20])[0]
-            # A link-local address means nothing without its interface; any other must be free to leave by any.
-            index = index if asked[:2] == b"\xfe\x80" else 0
-            answer_from = struct.pack("=16si", asked, index)
-            return (socket.inet_ntop(socket.AF_INET6, asked), port), [(level, kind, answer_from)]
-    return (bound.getsockname()[0], port), []
 
 
 def _http_date() -> str:

@@ -5,7 +5,8 @@ SYN-ACK with RST and a datagram with "port unreachable" (RFC 9293 3.10.7.1, RFC 
 3.2.2.1).  A host that sends by packet socket drops what comes for probe ports
 before anything else of the kernel sees it; its observer took the frame already.  A
 node must not: there the answer has to pass conntrack, which undoes the NAT, and
-reach a raw socket, so a node swallows its kernel's protest instead.
+reach a raw socket, so a node swallows its kernel's protest instead.  (Where a
+namespace masquerades, what comes for one of those ports may be anybody's answer.)
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ table inet service {{
         ip daddr {VIP} tcp dport 80 dnat ip to {POD}:80
         ip daddr {VIP} udp dport 53 dnat ip to {POD}:53
         ip daddr {VIP} icmp type echo-request dnat ip to {POD}
+        fib daddr type local tcp dport 30080 dnat ip to {POD}:80
         ip6 daddr {VIP6} tcp dport 80 dnat ip6 to [{POD6}]:80
         ip6 daddr {VIP6} udp dport 53 dnat ip6 to [{POD6}]:53
         ip6 daddr {VIP6} icmpv6 type echo-request dnat ip6 to {POD6}
@@ -151,6 +152,21 @@ def test_the_pod_sees_the_probes_own_source_when_nothing_masquerades(in_sandbox:
             assert page.client == f"{CLIENT}:40123"
             page = here.prober.send_tcp("node", POD, 80, source_port=40124)
             assert page.client == "10.1.1.1:40124"
+
+    in_sandbox(body)
+
+
+def test_a_nodes_own_probe_of_its_node_port_is_rewritten_like_a_process_own(in_sandbox: InSandbox, tap: Any) -> None:
+    def body() -> None:
+        with lab(tap) as here:
+            here.serve()
+            write_sysctls(here.node, {"net.ipv4.conf.all.route_localnet": 1})
+            for address in (NODE, "10.1.1.1", "127.0.0.1"):
+                page = here.prober.send_tcp("node", address, 30080)
+                assert (page.outcome, page.reason, page.complete) == ("accepted", "", True)
+                assert page.sent.src == address
+                assert page.client.startswith("10.1.1.1:")
+            assert here.kernel_protests() == []
 
     in_sandbox(body)
 
@@ -311,7 +327,7 @@ def test_a_shield_lets_forwarded_probes_pass(in_sandbox: InSandbox, tap: Any, ro
             here.serve()
             here.node.run(["nft", "-f", "-"], shield_text(role))
             assert here.prober.send_tcp("client", POD, 80).complete
-            assert here.prober.send_udp("client", VIP, 53).complete
+            assert here.prober.send_udp("client", POD, 53).complete
             assert here.prober.send_tcp("client", POD, 82).outcome == "rejected"
 
     in_sandbox(body)
