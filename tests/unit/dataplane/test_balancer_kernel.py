@@ -1,10 +1,6 @@
 """The balancer's rules do in the kernel what they promise: hash, alternation, kept flows, changes of candidates."""
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -22,6 +18,7 @@ from hoplab.dataplane.balancer import (
     haproxy_config,
     policy_routes,
 )
+from tests.unit.dataplane.nft_bench import Bench
 
 pytestmark = pytest.mark.lab
 
@@ -31,49 +28,10 @@ UDP = replace(TCP, protocol="UDP")
 PORTS = range(40000, 40064)
 
 
-class Bench:
-    """The little network of balancer_bench.py, spoken to line by line."""
-
-    def __init__(self) -> None:
-        user = [] if os.geteuid() == 0 else ["--map-root-user"]
-        script = Path(__file__).with_name("balancer_bench.py")
-        argv = ["unshare", "--net", "--mount", *user, sys.executable, str(script)]
-        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def _say(self, **command: Any) -> Any:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        assert line, "the bench ended"
-        return json.loads(line)
-
-    def run(self, *argv: str, stdin: str = "") -> str:
-        return str(self._say(do="run", argv=argv, stdin=stdin))
-
-    def start(self, *argv: str) -> None:
-        self._say(do="start", argv=argv)
-
-    def load(self, text: str) -> None:
-        self.run("nft", "-f", "-", stdin=text)
-
-    def ask(self, *ports: int, protocol: str = "tcp", seconds: float = 2.0) -> list[str | None]:
-        """One flow from each of the client's ports: 'NODE SENDER', 'refused', or None for silence."""
-        answers: list[str | None] = self._say(do="ask", protocol=protocol, ports=ports, seconds=seconds)
-        return answers
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=10)
-
-
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    network = Bench()
-    yield network
-    network.close()
+    with Bench() as network:
+        yield network
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])

@@ -1,8 +1,9 @@
-"""A small network for the balancer's rules, built with iproute2 in fresh namespaces: client - lb - node1, node2.
+"""A small network for rules to be tried in, built with iproute2 in fresh namespaces: client - router - node1, node2.
 
-Runs inside `unshare --net --mount`: this process' namespace is the balancer; client, node1 and node2 are its
-children.  Each node answers on its node port and on the VIP with its own name and the sender it saw.  Commands come
-as JSON lines on standard input, answers go out the same way; the namespaces end with the process.
+Runs inside `unshare --net --mount`: this process' namespace is the router, which gets the rules; client, node1 and
+node2 are its children.  Each node answers on port 30080 of its address and on port 80 of 198.51.100.10 with its own
+name and the sender it saw.  Commands come as JSON lines on standard input, answers go out the same way; the namespaces
+end with the process.  Tests speak to it through nft_bench.Bench.
 """
 
 import json
@@ -33,6 +34,9 @@ def build() -> None:
     run("ip", "link", "add", "inside", "type", "bridge")
     run("ip", "address", "add", "10.240.0.2/24", "dev", "inside")
     run("ip", "link", "set", "inside", "up")
+    run("ip", "link", "add", "upstream", "type", "bridge")
+    run("ip", "link", "set", "upstream", "up")
+    run("ip", "route", "add", "default", "dev", "upstream")
     attach("client", "203.0.113.10/24", "203.0.113.2", bridge=False)
     run("ip", "address", "add", "203.0.113.2/24", "dev", "client")
     for name, address in NODES.items():
@@ -106,18 +110,17 @@ def ask_once(protocol: str, port: int, seconds: float) -> str | None:
 def main() -> None:
     build()
     servers = [serve(name) for name in NODES]
-    background: list[subprocess.Popen[bytes]] = []
+    background: list[subprocess.Popen[str]] = []
     try:
         for line in sys.stdin:
             command = json.loads(line)
             if command["do"] == "run":
                 print(json.dumps(run(*command["argv"], stdin=command.get("stdin", ""))), flush=True)
             elif command["do"] == "start":
-                background.append(subprocess.Popen(command["argv"]))
+                background.append(subprocess.Popen(command["argv"], stdout=subprocess.PIPE, text=True))
                 print(json.dumps("started"), flush=True)
-            else:
-                argv = ["ask", command["protocol"], json.dumps(command["ports"]), str(command["seconds"])]
-                print(run("ip", "netns", "exec", "client", sys.executable, "-S", __file__, *argv), end="", flush=True)
+            elif command["do"] == "collect":
+                print(json.dumps(background.pop().communicate()[0]), flush=True)
     finally:
         for child in [*servers, *background]:
             child.kill()
