@@ -1,10 +1,11 @@
 """kube-proxy's settings, as far as they change what it writes: the part of KubeProxyConfiguration that the lab knows.
 
-Two questions behind most of them: which packets come from pods of this cluster (cluster CIDR), and on which of a node's
-own addresses does it take node ports.  Both proxy modes read the same settings; where their defaults differ, the method
-that answers the question knows.
+Two questions behind most of them: which packets come from pods of this cluster (cluster CIDR), and on which of a
+node's own addresses does it take node ports.  Both proxy modes read the same settings; where their defaults differ,
+the method that answers the question knows.
 
-Source: kube-proxy, pkg/proxy/apis/config/types.go, pkg/proxy/util/nodeport_addresses.go, pkg/proxy/iptables/proxier.go.
+Source: kube-proxy, pkg/proxy/apis/config/types.go, pkg/proxy/util/nodeport_addresses.go,
+pkg/proxy/iptables/proxier.go.
 """
 
 from __future__ import annotations
@@ -46,8 +47,9 @@ class ProxyConfig:
 
     `cluster_cidrs` empty: no detection of local traffic.  `node_port_addresses` empty: all addresses of the node in
     iptables mode, its primary ones in nftables mode.  `service_ip_ranges` are the ServiceCIDR objects (nftables mode
-    only).  `kubernetes` is the release whose text is written: "1.33" (today's) or "1.7" (iptables mode, IPv4).
-    Raises InputError for a value that kube-proxy would refuse to start with.
+    only).  `nfacct`: the kernel has nfnetlink_acct, so iptables mode counts what it drops as invalid and what comes in
+    on loopback (kube-proxy finds that out by itself).  `kubernetes` is the release whose text is written: "1.33"
+    (today's) or "1.7" (iptables mode, IPv4). Raises InputError for a value that kube-proxy would refuse to start with.
     """
 
     mode: ProxyMode = "iptables"
@@ -60,6 +62,7 @@ class ProxyConfig:
     min_sync_period_s: float = 1.0
     sync_period_s: float = 30.0
     service_ip_ranges: tuple[str, ...] = ()
+    nfacct: bool = False
     kubernetes: Literal["1.33", "1.7"] = "1.33"
 
     def __post_init__(self) -> None:

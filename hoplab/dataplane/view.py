@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import is_
 from typing import NamedTuple
 
 from hoplab.dataplane.config import family_of
-from hoplab.kube.types import EndpointSlice, IPFamily, Node, Protocol, Service, ServicePort
+from hoplab.kube.types import Endpoint, EndpointSlice, IPFamily, Node, Protocol, Service, ServicePort
 
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
@@ -121,6 +122,8 @@ class EndpointInfo:
 
 
 Endpoints = tuple[EndpointInfo, ...]
+_Name = tuple[str, str]
+"""Namespace and name of a Service."""
 
 
 class Categories(NamedTuple):
@@ -138,21 +141,57 @@ class Categories(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Everything that kube-proxy on one node knows of one family."""
+    """Everything that kube-proxy on one node knows of one family.
+
+    `of_services` and `of_slices` keep what each object came to, by name, so that the next view can take it over.
+    """
 
     node: Node
     family: IPFamily
     ports: tuple[ServicePortInfo, ...]
     endpoints: Mapping[PortKey, Endpoints]
+    of_services: Mapping[_Name, tuple[Service, tuple[ServicePortInfo, ...]]] = field(repr=False, compare=False)
+    of_slices: Mapping[_Name, tuple[tuple[EndpointSlice, ...], Mapping[PortKey, Endpoints]]] = field(
+        repr=False, compare=False
+    )
 
     def categories(self, port: ServicePortInfo) -> Categories:
         """The endpoints of one Service port, by policy."""
         return categorize_endpoints(self.endpoints.get(port.key, ()), port, self.node)
 
 
-def view(services: Iterable[Service], slices: Iterable[EndpointSlice], node: Node, family: IPFamily) -> View:
-    """The view of `node` in one family."""
-    return View(node, family, tuple(service_ports(services, family)), endpoints_of(slices, node, family))
+def view(
+    services: Iterable[Service],
+    slices: Iterable[EndpointSlice],
+    node: Node,
+    family: IPFamily,
+    previous: View | None = None,
+) -> View:
+    """The view of `node` in one family.
+
+    `previous`, the view before a change, saves the work for objects that are the same values still.
+    """
+    if previous and (previous.node.name, previous.family) != (node.name, family):
+        previous = None
+    of_services = {}
+    for service in services:
+        name = (service.meta.namespace, service.meta.name)
+        known = previous.of_services.get(name) if previous else None
+        of_services[name] = known if known and known[0] is service else (service, _ports_of(service, family))
+    of_slices: dict[_Name, tuple[tuple[EndpointSlice, ...], Mapping[PortKey, Endpoints]]] = {}
+    for name, group in _by_service(slices, family).items():
+        before = previous.of_slices.get(name) if previous else None
+        if before is None or len(before[0]) != len(group) or not all(map(is_, before[0], group)):
+            before = (tuple(group), _merged(group, node))
+        of_slices[name] = before
+    return View(
+        node,
+        family,
+        ports=tuple(sorted((info for _, infos in of_services.values() for info in infos), key=_by_key)),
+        endpoints={key: each for _, merged in of_slices.values() for key, each in merged.items()},
+        of_services=of_services,
+        of_slices=of_slices,
+    )
 
 
 def service_ports(services: Iterable[Service], family: IPFamily) -> list[ServicePortInfo]:
@@ -161,14 +200,7 @@ def service_ports(services: Iterable[Service], family: IPFamily) -> list[Service
     Left out: headless and ExternalName Services, those without an address of the family, and those that a label gives
     to another proxy.
     """
-    found: list[ServicePortInfo] = []
-    for service in services:
-        cluster_ip = next((ip for ip in service.cluster_ips if ip != "None" and family_of(ip) == family), "")
-        if not cluster_ip or service.headless or service.type == "ExternalName" or _foreign(service.meta.labels):
-            continue
-        found += (_port_info(service, port, cluster_ip, family) for port in service.ports)
-    found.sort(key=lambda info: info.key)
-    return found
+    return sorted((info for service in services for info in _ports_of(service, family)), key=_by_key)
 
 
 def endpoints_of(slices: Iterable[EndpointSlice], node: Node, family: IPFamily) -> dict[PortKey, Endpoints]:
@@ -176,34 +208,63 @@ def endpoints_of(slices: Iterable[EndpointSlice], node: Node, family: IPFamily) 
 
     An address and port in two slices counts once: one that says "on this node" wins, else the first slice by name.
     """
+    groups = _by_service(slices, family).values()
+    return {key: each for group in groups for key, each in _merged(group, node).items()}
+
+
+def _ports_of(service: Service, family: IPFamily) -> tuple[ServicePortInfo, ...]:
+    cluster_ip = next((ip for ip in service.cluster_ips if ip != "None" and family_of(ip) == family), "")
+    if not cluster_ip or service.headless or service.type == "ExternalName" or _foreign(service.meta.labels):
+        return ()
+    return tuple(_port_info(service, port, cluster_ip, family) for port in service.ports)
+
+
+def _by_service(slices: Iterable[EndpointSlice], family: IPFamily) -> dict[_Name, list[EndpointSlice]]:
+    """The slices that count, by namespace and name of their Service, each group sorted by the slices' names."""
+    groups: dict[_Name, list[EndpointSlice]] = {}
+    for each in slices:
+        if each.address_type == family and each.service and not _foreign(each.meta.labels):
+            groups.setdefault((each.meta.namespace, each.service), []).append(each)
+    for group in groups.values():
+        if len(group) > 1:
+            group.sort(key=lambda each: each.meta.name)
+    return groups
+
+
+def _merged(slices: Iterable[EndpointSlice], node: Node) -> dict[PortKey, Endpoints]:
+    """The endpoints of one Service's slices, by port."""
     found: dict[PortKey, dict[tuple[str, int], EndpointInfo]] = {}
-    for each in sorted(slices, key=lambda item: (item.meta.namespace, item.meta.name)):
-        if each.address_type != family or not each.service or _foreign(each.meta.labels):
-            continue
+    for each in slices:
         for port in sorted(each.ports, key=lambda item: item.port):
             if not port.port:
                 continue
             known = found.setdefault(PortKey(each.meta.namespace, each.service, port.name, port.protocol), {})
             for endpoint in each.endpoints:
-                if not endpoint.addresses or family_of(endpoint.addresses[0]) != family:
+                if not endpoint.addresses or family_of(endpoint.addresses[0]) != each.address_type:
                     continue
-                address = endpoint.addresses[0]
-                is_local = bool(node.name) and endpoint.node_name == node.name
-                if (address, port.port) in known and not is_local:
-                    continue
-                known[address, port.port] = EndpointInfo(
-                    address,
-                    port.port,
-                    is_local,
-                    endpoint.ready,
-                    endpoint.serving,
-                    endpoint.terminating,
-                    frozenset(endpoint.zone_hints),
-                    frozenset(endpoint.node_hints),
-                    endpoint.node_name,
-                    endpoint.target_ref,
-                )
+                info = _endpoint_info(endpoint, port.port, node)
+                if info.is_local or (info.address, info.port) not in known:
+                    known[info.address, info.port] = info
     return {key: _sorted(known.values()) for key, known in found.items() if known}
+
+
+def _endpoint_info(endpoint: Endpoint, port: int, node: Node) -> EndpointInfo:
+    return EndpointInfo(
+        endpoint.addresses[0],
+        port,
+        bool(node.name) and endpoint.node_name == node.name,
+        endpoint.ready,
+        endpoint.serving,
+        endpoint.terminating,
+        frozenset(endpoint.zone_hints),
+        frozenset(endpoint.node_hints),
+        endpoint.node_name,
+        endpoint.target_ref,
+    )
+
+
+def _by_key(info: ServicePortInfo) -> PortKey:
+    return info.key
 
 
 def categorize_endpoints(endpoints: Sequence[EndpointInfo], port: ServicePortInfo, node: Node) -> Categories:
