@@ -109,7 +109,9 @@ def balancer_tables(balancer: Balancer) -> tuple[Table, ...]:
     """The nftables tables of the balancer: IPv4 and IPv6, empty ones for mode proxy (HAProxy does its work).
 
     Both are always given, so that `balancer_changes` can go on from any earlier state.
+    Raises BalancerError when two Services want one address, protocol and port.
     """
+    _check_unique(balancer.frontends)
     if balancer.mode == "proxy":
         return (Table("ip", TABLE), Table("ip6", TABLE))
     return (_table(balancer, "ip"), _table(balancer, "ip6"))
@@ -130,6 +132,16 @@ def balancer_changes(previous: Balancer | None, now: Balancer) -> str:
         return balancer_text(now)
     pairs = zip(balancer_tables(previous), balancer_tables(now), strict=True)
     return "".join(changes(before, after) for before, after in pairs)
+
+
+def local_addresses(balancer: Balancer) -> tuple[str, ...]:
+    """The addresses that the balancer's router must have itself: all VIPs in mode proxy, else none.
+
+    In the other modes they must not be local, or the router would answer for them.
+    """
+    if balancer.mode != "proxy":
+        return ()
+    return tuple(dict.fromkeys(each.vip for each in _ordered(balancer.frontends)))
 
 
 def policy_route(node_address: str) -> PolicyRoute:
@@ -338,6 +350,15 @@ def _family(address: str) -> Family:
 
 def _socket(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _check_unique(frontends: Iterable[Frontend]) -> None:
+    taken: dict[tuple[str, Protocol, int], str] = {}
+    for each in frontends:
+        other = taken.setdefault((each.vip, each.protocol, each.port), each.service)
+        if other != each.service:
+            where = f"{_socket(each.vip, each.port)}/{each.protocol.lower()}"
+            raise BalancerError(f"{where} is wanted by {other} and {each.service}: give one of them another address")
 
 
 def _name(kind: str, frontend: Frontend) -> str:

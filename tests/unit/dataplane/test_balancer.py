@@ -20,6 +20,7 @@ from hoplab.dataplane.balancer import (
     balancer_tables,
     balancer_text,
     haproxy_config,
+    local_addresses,
     policy_route,
     policy_routes,
 )
@@ -236,6 +237,18 @@ def test_a_proxying_balancer_takes_tcp_only():
     udp = Frontend("198.51.100.10", 53, "UDP", "kube-system/dns", (NODE1,))
     with pytest.raises(BalancerError, match=r"kube-system/dns: .* TCP only, found UDP on 198\.51\.100\.10:53"):
         haproxy_config(Balancer("hash", "proxy", (udp,)))
+
+
+def test_only_a_proxying_balancer_owns_its_addresses():
+    assert local_addresses(Balancer("hash", "proxy", (SERVICE_B, replace(SERVICE_B, port=81)))) == ("198.51.100.10",)
+    assert local_addresses(Balancer("hash", "nat", (SERVICE_B,))) == ()
+
+
+def test_two_services_cannot_share_a_frontend():
+    other = replace(SERVICE_B, service="default/other")
+    message = r"198\.51\.100\.10:80/tcp is wanted by default/service-b and default/other"
+    with pytest.raises(BalancerError, match=message):
+        balancer_text(Balancer(frontends=(SERVICE_B, other)))
 
 
 def test_providers():
