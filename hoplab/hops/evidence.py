@@ -120,6 +120,19 @@ class RuleText:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseChain:
+    """A chain that hangs on a hook; trace events name the chain but not the hook."""
+
+    node: str
+    family: str
+    table: str
+    chain: str
+    hook: str
+    """prerouting, input, forward, output, postrouting, ingress, egress."""
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """Evidence that a socket could not keep; a run with any loss says so."""
 
@@ -139,3 +152,4 @@ class Evidence:
     rules: dict[RuleId, RuleText] = field(default_factory=dict)
     interfaces: tuple[Interface, ...] = ()
     losses: tuple[Loss, ...] = ()
+    chains: tuple[BaseChain, ...] = ()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from hoplab.hops.evidence import ConntrackEvent, Tuple
+from hoplab.hops.evidence import ConntrackEvent, Loss, Tuple
 
 Outcome = Literal["accepted", "rejected", "dropped", "unanswered"]
 
@@ -51,6 +51,10 @@ class Hop:
     tunnel: str = ""
     """The outer tuple when the packet left or came in an overlay, else ''."""
     conntrack: tuple[ConntrackEvent, ...] = ()
+    path: tuple[str, ...] = ()
+    """Every interface of the namespace that saw the packet, bridges included, in order."""
+    switches: tuple[str, ...] = ()
+    """The L2 namespaces that carried it from here to the next hop, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Passage:
     """SYN, SYN-ACK, ACK, DATA, FIN, RST, REQUEST, REPLY, ICMP-ERROR ..."""
     hops: tuple[Hop, ...]
     retransmission: bool = False
+    reply: bool = False
+    """Whether it travelled towards the probe's sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +88,5 @@ class Flow:
     """For anything but accepted: what was seen, in words."""
     response: str = ""
     """Payload of the answer as text, when there was one."""
+    losses: tuple[Loss, ...] = ()
+    """Evidence that the run's sockets could not keep: what was not seen may have been among it."""
