@@ -9,7 +9,7 @@ is easy to compare and to search.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -81,13 +81,17 @@ class Set:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A whole table; the order of chains and sets is the order of the text."""
+    """A whole table; the order of chains and sets is the order of the text.
+
+    `memory` is for who builds tables: what each part was made from, so that the next table can take it over.
+    """
 
     family: Family
     name: str
     comment: str = ""
     sets: tuple[Set, ...] = ()
     chains: tuple[Chain, ...] = ()
+    memory: Mapping[object, object] = field(default_factory=dict, compare=False, repr=False)
 
     def text(self) -> str:
         """The transaction after which the kernel holds exactly this table, whatever it held before.

@@ -11,14 +11,14 @@ Source: kube-proxy 1.34, pkg/proxy/nftables/proxier.go and README.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from hoplab.dataplane.config import ProxyConfig
 from hoplab.dataplane.nft_text import Element, Table
 from hoplab.dataplane.nftables_base import TABLE, TABLE_COMMENT, Words, base_chains, base_sets, words
-from hoplab.dataplane.nftables_service import Surroundings, service_parts
-from hoplab.dataplane.view import View, view
+from hoplab.dataplane.nftables_service import ServiceParts, Surroundings, service_parts
+from hoplab.dataplane.view import EndpointInfo, ServicePortInfo, View, view
 from hoplab.kube.types import EndpointSlice, IPFamily, Node, Service
 
 
@@ -32,12 +32,15 @@ def build(
     return build_from_view(view(services, slices, node, family), config)
 
 
-def build_from_view(seen: View, config: ProxyConfig) -> Table:
-    """The whole table from kube-proxy's view of the objects; `config.mode` is taken as nftables."""
+def build_from_view(seen: View, config: ProxyConfig, previous: Table | None = None) -> Table:
+    """The whole table from kube-proxy's view of the objects; `config.mode` is taken as nftables.
+
+    `previous`, the table made before a change, saves the work for Services that stayed as they were.
+    """
     config = replace(config, mode="nftables")
     lang = words(seen.family)
-    around = _surroundings(seen, config, lang)
-    parts = [service_parts(around, port, seen.categories(port)) for port in seen.ports]
+    made = _made(seen, _surroundings(seen, config, lang), previous.memory if previous else {})
+    parts = [part for _, part in made.values()]
     elements: dict[str, dict[str, Element]] = {}
     for part in parts:
         for name, element in part.elements:
@@ -46,7 +49,7 @@ def build_from_view(seen: View, config: ProxyConfig) -> Table:
     node_port_ips = config.node_port_ips(seen.node, seen.family)
     chains = base_chains(
         lang,
-        masquerade_mark=config.masquerade_mark,
+        masquerade_mark=f"0x{config.masquerade_mark:08x}",
         service_cidrs=config.service_cidrs(seen.family),
         all_node_ports=node_port_ips is None,
     )
@@ -57,7 +60,26 @@ def build_from_view(seen: View, config: ProxyConfig) -> Table:
         TABLE_COMMENT,
         (*sets, *(each for part in parts for each in part.affinity_sets)),
         (*chains, *(chain for part in parts for chain in part.chains)),
+        memory=made,
     )
+
+
+_Inputs = tuple[Node, Surroundings, ServicePortInfo, tuple[EndpointInfo, ...]]
+
+
+def _made(
+    seen: View, around: Surroundings, known: Mapping[object, object]
+) -> dict[object, tuple[_Inputs, ServiceParts]]:
+    """What each Service port adds, with what it was made from, by the port's key; taken over where that is the same."""
+    made: dict[object, tuple[_Inputs, ServiceParts]] = {}
+    for port in seen.ports:
+        inputs = (seen.node, around, port, seen.endpoints.get(port.key, ()))
+        match known.get(port.key):
+            case (before, ServiceParts() as parts) if before == inputs:
+                made[port.key] = (inputs, parts)
+            case _:
+                made[port.key] = (inputs, service_parts(around, port, seen.categories(port)))
+    return made
 
 
 def _surroundings(seen: View, config: ProxyConfig, lang: Words) -> Surroundings:

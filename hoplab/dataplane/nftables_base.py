@@ -43,13 +43,13 @@ def words(family: IPFamily) -> Words:
 
 
 def base_chains(
-    lang: Words, *, masquerade_mark: int, service_cidrs: Iterable[str], all_node_ports: bool
+    lang: Words, *, masquerade_mark: str, service_cidrs: Iterable[str], all_node_ports: bool
 ) -> tuple[Chain, ...]:
     """Base chains and the ordinary chains that they jump to.
 
     `all_node_ports`: every local address takes node ports (else the set nodeport-ips decides).
     """
-    ip, mark = lang.ip, f"{masquerade_mark:#x}"
+    ip, mark = lang.ip, masquerade_mark
     address_and_port = f"{ip} daddr . meta l4proto . th dport"
     port = "meta l4proto . th dport"
     node_ports = f"fib daddr type local {lang.not_localhost}" if all_node_ports else f"{ip} daddr @nodeport-ips"

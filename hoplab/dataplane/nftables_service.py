@@ -13,7 +13,6 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from hoplab.dataplane.nft_text import Chain, Element, Rule, Set
 from hoplab.dataplane.nftables_base import MARK_MASQUERADE, REJECT, Words
@@ -83,13 +82,8 @@ class _Port:
         return f"{address} . {self.protocol} . {self.info.port}"
 
 
-@lru_cache(maxsize=32768)
 def service_parts(around: Surroundings, info: ServicePortInfo, endpoints: Categories) -> ServiceParts:
-    """What one Service port needs.
-
-    Remembered, so that the chains of a Service that did not change are the very same objects in the next table, which
-    makes finding the changes of a large cluster cheap.
-    """
+    """What one Service port needs on a node with these surroundings."""
     port = _Port(around, info, endpoints)
     _internal_elements(port)
     _external_elements(port)
