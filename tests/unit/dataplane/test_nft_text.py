@@ -37,6 +37,17 @@ def test_the_text_replaces_whatever_was_there_and_groups_by_object():
     ]
 
 
+def test_a_first_load_is_the_same_text_in_several_transactions():
+    table = with_way(with_way(with_way(EMPTY, "a", "10.0.0.1"), "b", "10.0.0.2"), "c", "10.0.0.3")
+    pieces = table.first_load(objects=2)
+    assert "".join(pieces) == table.text()
+    assert [[line for line in piece.splitlines() if line.startswith("#")] for piece in pieces] == [
+        [],
+        ["# a", "# b"],
+        ["# c"],
+    ]
+
+
 def test_comments_have_no_quotes_inside_and_at_most_128_characters():
     table = Table("ip", "t", chains=(Chain("c", (Rule("drop", 'say "no"'), Rule("drop", "x" * 200))),))
     lines = table.text().splitlines()
