@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.unit.dataplane.nft_kernel import environment
+
 NETWORK = Path(__file__).with_name("nft_network.py")
 
 
@@ -16,7 +18,9 @@ class Bench:
     def __init__(self) -> None:
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
         argv = ["unshare", "--net", "--mount", *user, sys.executable, str(NETWORK)]
-        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+        )
 
     def _say(self, **command: Any) -> Any:
         assert self._process.stdin is not None
@@ -36,15 +40,15 @@ class Bench:
     def load(self, text: str) -> None:
         self.run("nft", "-f", "-", stdin=text)
 
-    def ask(self, *ports: int, protocol: str = "tcp", seconds: float = 2.0) -> list[str | None]:
+    def ask(self, *ports: int, protocol: str = "tcp", family: str = "IPv4", seconds: float = 2.0) -> list[str | None]:
         """One flow from each of the client's ports: 'NODE SENDER', 'refused', or None for silence."""
-        self.start_asking(*ports, protocol=protocol, seconds=seconds)
+        self.start_asking(*ports, protocol=protocol, family=family, seconds=seconds)
         return self.answers()
 
-    def start_asking(self, *ports: int, protocol: str = "tcp", seconds: float = 2.0) -> None:
+    def start_asking(self, *ports: int, protocol: str = "tcp", family: str = "IPv4", seconds: float = 2.0) -> None:
         """As `ask`, but the flows go on while other things happen; `answers` waits for their end."""
         client = ["ip", "netns", "exec", "client", sys.executable, "-S", str(NETWORK), "ask"]
-        self.start(*client, protocol, json.dumps(ports), str(seconds))
+        self.start(*client, family, protocol, json.dumps(ports), str(seconds))
 
     def answers(self) -> list[str | None]:
         """What `start_asking` got, in the order of the ports."""

@@ -30,9 +30,14 @@ def check(text: str) -> None:
     _nft('printf %s "$1" | nft -c -f -', (text,))
 
 
+def environment() -> dict[str, str]:
+    """This process' environment with the places of nft and sysctl, which an ordinary user's PATH may lack."""
+    return {**os.environ, "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"}
+
+
 def _nft(script: str, texts: Sequence[str]) -> str:
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     argv = ["unshare", "--net", *user, "sh", "-e", "-c", script, "sh", *texts]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr
     return done.stdout

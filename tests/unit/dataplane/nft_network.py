@@ -1,7 +1,7 @@
 """A small network for rules to be tried in, built with iproute2 in fresh namespaces: client - router - node1, node2.
 
 Runs inside `unshare --net --mount`: this process' namespace is the router, which gets the rules; client, node1 and
-node2 are its children.  Each node answers on port 30080 of its address and on port 80 of 198.51.100.10 with its own
+node2 are its children.  Each node answers on port 30080 of its addresses and on port 80 of the VIPs with its own
 name and the sender it saw.  Commands come as JSON lines on standard input, answers go out the same way; the namespaces
 end with the process.  Tests speak to it through nft_bench.Bench.
 """
@@ -13,8 +13,25 @@ import socket
 import subprocess
 import sys
 
-VIP, VIP_PORT, NODE_PORT = "198.51.100.10", 80, 30080
-NODES = {"node1": "10.240.0.11", "node2": "10.240.0.12"}
+VIPS = {"IPv4": "198.51.100.10", "IPv6": "2001:db8:10::10"}
+VIP_PORT, NODE_PORT = 80, 30080
+CLIENT = {"IPv4": "203.0.113.10", "IPv6": "2001:db8:c::10"}
+GATEWAY = {"IPv4": "203.0.113.2", "IPv6": "2001:db8:c::2"}
+INSIDE = {"IPv4": "10.240.0.2", "IPv6": "fd00:240::2"}
+NODES = {
+    "node1": {"IPv4": "10.240.0.11", "IPv6": "fd00:240::11"},
+    "node2": {"IPv4": "10.240.0.12", "IPv6": "fd00:240::12"},
+}
+PREFIX = {"IPv4": 24, "IPv6": 64}
+# Without duplicate address detection an address can be used at once.
+NO_DETECTION = ("net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
+SETTINGS = (
+    "net.ipv4.ip_forward=1",
+    "net.ipv4.conf.all.rp_filter=0",
+    "net.ipv4.conf.default.rp_filter=0",
+    "net.ipv6.conf.all.forwarding=1",
+    *NO_DETECTION,
+)
 
 
 def run(*argv: str, stdin: str = "") -> str:
@@ -26,34 +43,40 @@ def run(*argv: str, stdin: str = "") -> str:
 
 def build() -> None:
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
-    for setting in ("ip_forward=1", "conf.all.rp_filter=0", "conf.default.rp_filter=0"):
-        name, value = setting.split("=")
-        with open(f"/proc/sys/net/ipv4/{name.replace('.', '/')}", "w") as file:
-            file.write(value)
+    run("sysctl", "-qw", *SETTINGS)
     run("ip", "link", "set", "lo", "up")
-    run("ip", "link", "add", "inside", "type", "bridge")
-    run("ip", "address", "add", "10.240.0.2/24", "dev", "inside")
-    run("ip", "link", "set", "inside", "up")
-    run("ip", "link", "add", "upstream", "type", "bridge")
-    run("ip", "link", "set", "upstream", "up")
+    for bridge in ("inside", "upstream"):
+        run("ip", "link", "add", bridge, "type", "bridge")
+        run("ip", "link", "set", bridge, "up")
+    assign("inside", INSIDE)
     run("ip", "route", "add", "default", "dev", "upstream")
-    attach("client", "203.0.113.10/24", "203.0.113.2", bridge=False)
-    run("ip", "address", "add", "203.0.113.2/24", "dev", "client")
-    for name, address in NODES.items():
-        attach(name, f"{address}/24", "10.240.0.2", bridge=True)
-        run("ip", "-n", name, "address", "add", f"{VIP}/32", "dev", "lo")
+    run("ip", "-6", "route", "add", "default", "dev", "upstream")
+    attach("client", CLIENT, GATEWAY)
+    assign("client", GATEWAY)
+    for name, addresses in NODES.items():
+        attach(name, addresses, INSIDE, bridge="inside")
+        for vip in VIPS.values():
+            run("ip", "-n", name, "address", "add", vip, "dev", "lo")
 
 
-def attach(name: str, address: str, gateway: str, *, bridge: bool) -> None:
+def assign(device: str, addresses: dict[str, str], *ip: str) -> None:
+    for family, address in addresses.items():
+        run("ip", *ip, "address", "add", f"{address}/{PREFIX[family]}", "dev", device)
+
+
+def attach(name: str, addresses: dict[str, str], gateways: dict[str, str], bridge: str = "") -> None:
+    inside = ("-n", name)
     run("ip", "netns", "add", name)
+    run("ip", "netns", "exec", name, "sysctl", "-qw", *NO_DETECTION)
     run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
     if bridge:
-        run("ip", "link", "set", name, "master", "inside")
+        run("ip", "link", "set", name, "master", bridge)
     run("ip", "link", "set", name, "up")
-    run("ip", "-n", name, "link", "set", "lo", "up")
-    run("ip", "-n", name, "address", "add", address, "dev", "eth0")
-    run("ip", "-n", name, "link", "set", "eth0", "up")
-    run("ip", "-n", name, "route", "add", "default", "via", gateway)
+    run("ip", *inside, "link", "set", "lo", "up")
+    run("ip", *inside, "link", "set", "eth0", "up")
+    assign("eth0", addresses, *inside)
+    for gateway in gateways.values():
+        run("ip", *inside, "route", "add", "default", "via", gateway)
 
 
 def serve(name: str) -> subprocess.Popen[str]:
@@ -68,11 +91,12 @@ def serve(name: str) -> subprocess.Popen[str]:
 
 def answer(name: str) -> None:
     sockets: list[socket.socket] = []
-    for address in ((NODES[name], NODE_PORT), (VIP, VIP_PORT)):
-        udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        udp.bind(address)
-        tcp = socket.create_server(address)
-        sockets += [udp, tcp]
+    places = [(address, NODE_PORT) for address in NODES[name].values()] + [(vip, VIP_PORT) for vip in VIPS.values()]
+    for place in places:
+        family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        udp = socket.socket(family, socket.SOCK_DGRAM)
+        udp.bind(place)
+        sockets += [udp, socket.create_server(place, family=family)]
     print("READY", flush=True)
     while True:
         for ready in select.select(sockets, [], [])[0]:
@@ -85,19 +109,19 @@ def answer(name: str) -> None:
                 connection.close()
 
 
-def ask(protocol: str, ports: list[int], seconds: float) -> None:
+def ask(family: str, protocol: str, ports: list[int], seconds: float) -> None:
     """One flow for each source port, one after the other; null when nothing came back, 'refused' for RST or ICMP."""
-    print(json.dumps([ask_once(protocol, port, seconds) for port in ports]))
+    print(json.dumps([ask_once(family, protocol, port, seconds) for port in ports]))
 
 
-def ask_once(protocol: str, port: int, seconds: float) -> str | None:
+def ask_once(family: str, protocol: str, port: int, seconds: float) -> str | None:
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    with socket.socket(socket.AF_INET, kind) as flow:
+    with socket.socket(socket.AF_INET6 if family == "IPv6" else socket.AF_INET, kind) as flow:
         flow.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         flow.settimeout(seconds)
-        flow.bind(("203.0.113.10", port))
+        flow.bind((CLIENT[family], port))
         try:
-            flow.connect((VIP, VIP_PORT))
+            flow.connect((VIPS[family], VIP_PORT))
             if protocol == "udp":
                 flow.send(b"who")
             return flow.recv(100).decode()
@@ -130,7 +154,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         answer(sys.argv[2])
     elif sys.argv[1:2] == ["ask"]:
-        ask(sys.argv[2], json.loads(sys.argv[3]), float(sys.argv[4]))
+        ask(sys.argv[2], sys.argv[3], json.loads(sys.argv[4]), float(sys.argv[5]))
     else:
         os.environ["LC_ALL"] = "C"
         main()

@@ -114,6 +114,24 @@ def test_passthrough_hands_the_packet_to_the_node_with_the_vip_kept(bench: Bench
     assert set(bench.ask(*range(40100, 40116), protocol="udp")) == {"node2 203.0.113.10"}
 
 
+@pytest.mark.parametrize("mode", ["nat", "passthrough"])
+@pytest.mark.parametrize("algorithm", ["hash", "round-robin"])
+def test_ipv6(bench: Bench, mode: Any, algorithm: Any):
+    backends = (Backend("node1", "fd00:240::11", 30080), Backend("node2", "fd00:240::12", 30080))
+    frontends = tuple(Frontend("2001:db8:10::10", 80, each, "default/six", backends) for each in ("TCP", "UDP"))
+    bench.load(balancer_text(Balancer(algorithm, mode, frontends)))
+    if mode == "passthrough":
+        for route in policy_routes(["fd00:240::11", "fd00:240::12"]):
+            bench.run("ip", "-6", "rule", "add", "fwmark", str(route.mark), "lookup", str(route.table))
+            bench.run("ip", "-6", "route", "add", "default", "via", route.via, "table", str(route.table))
+    for protocol in ("tcp", "udp"):
+        answers = bench.ask(*range(40000, 40016), protocol=protocol, family="IPv6")
+        assert set(answers) == {"node1 2001:db8:c::10", "node2 2001:db8:c::10"}
+        if algorithm == "round-robin":
+            assert answers == ["node1 2001:db8:c::10", "node2 2001:db8:c::10"] * 8
+    assert bench.ask(*range(40000, 40016), protocol="udp", family="IPv6") == answers
+
+
 @pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
 @pytest.mark.parametrize("algorithm", ["hash", "round-robin"])
 def test_proxy_opens_a_connection_of_its_own(bench: Bench, algorithm: Any, tmp_path: Path):

@@ -100,6 +100,20 @@ def test_source_ranges_drop_other_senders(bench: Bench):
     assert bench.ask(40001, seconds=0.3) == [None]
 
 
+def test_ipv6(bench: Bench):
+    node = Node("node0", ("2001:db8:c::2",))
+    config = replace(CONFIG, cluster_cidrs=("fd00:240::/64",))
+    web = replace(WEB, cluster_ips=("2001:db8:10::10",))
+    each = tuple(Endpoint((address,)) for address in ("fd00:240::11", "fd00:240::12"))
+    ports = (EndpointPort(30080, "TCP", "http"),)
+    slices = (EndpointSlice(ObjectMeta("web-1"), "web", "IPv6", each, ports),)
+    bench.load(build((web,), slices, node, config, "IPv6").text())
+    answers = bench.ask(*range(40000, 40032), family="IPv6")
+    assert set(answers) == {"node1 fd00:240::2", "node2 fd00:240::2"}
+    bench.load(build((web,), (), node, config, "IPv6").text())
+    assert bench.ask(40100, family="IPv6") == ["refused"]
+
+
 def test_no_flow_is_lost_in_200_changes(bench: Bench):
     states = [table(WEB, *BOTH), table(WEB, BOTH[0]), table(WEB, BOTH[1]), table(OUTSIDE, *BOTH)]
     bench.load(states[0].text())
