@@ -21,6 +21,7 @@ from hoplab.net.kernel import CLONE_NEWNET, setns
 
 Role = Literal["client", "router", "balancer", "node", "pod", "switch", "host"]
 
+
 class CommandFailed(RuntimeError):
     """A program inside a namespace ended with an error."""
 
@@ -53,6 +54,10 @@ class Namespace:
                 setns(here, CLONE_NEWNET)
         finally:
             os.close(here)
+
+    def path(self, inside: str) -> str:
+        """Where a file of this namespace's own mount namespace is reached from here."""
+        return f"/proc/{self.pid}/root{inside}"
 
     def argv(self, command: Sequence[str]) -> list[str]:
         """The command as it must be executed to run inside (network and mount namespace)."""

@@ -310,4 +310,6 @@ def write_sysctls(namespace: Namespace, settings: Mapping[str, str | int]) -> No
                 with open(path, "w", encoding="ascii") as knob:
                     knob.write(str(value))
             except OSError as error:
-                raise OSError(error.errno, f"{namespace.name}: sysctl {key}={value}: {os.strerror(error.errno)}") from error
+                raise OSError(
+                    error.errno, f"{namespace.name}: sysctl {key}={value}: {error.strerror}"
+                ) from error

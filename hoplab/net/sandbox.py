@@ -206,9 +206,7 @@ def private_copy(lower: str, target: str, scratch: str) -> None:
     """
     os.makedirs(f"{scratch}/upper", exist_ok=True)
     os.makedirs(f"{scratch}/work", exist_ok=True)
-    kernel.mount(
-        "overlay", target, "overlay", 0, f"lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work"
-    )
+    kernel.mount("overlay", target, "overlay", 0, f"lowerdir={lower},upperdir={scratch}/upper,workdir={scratch}/work")
 
 
 def _refuse(pipe: int, uid: int, error: OSError) -> NoReturn:

@@ -17,10 +17,10 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from hoplab.net import kernel, sandbox
+from hoplab.net import kernel, podserver, sandbox
 
 LARGEST_REQUEST = 1 << 20
 
@@ -50,6 +50,7 @@ class PodSpec:
     netns: str
     hostname: str
     files: Mapping[str, str]
+    sysctls: Mapping[str, str | int] = field(default_factory=dict)
 
 
 class Zygote:
@@ -81,6 +82,7 @@ class Zygote:
                     "netns": spec.netns,
                     "hostname": spec.hostname,
                     "files": dict(spec.files),
+                    "sysctls": dict(spec.sysctls),
                 }
                 for spec in specs
             ]
@@ -192,9 +194,7 @@ def _child(request: Mapping[str, Any], fds: list[int], told: int) -> NoReturn:
             _enter(request["inside_pid"], ("net", "mnt", "uts"))
             os.dup2(fds[0], 1)
             os.dup2(fds[0], 2)
-            from hoplab.net.podserver import ServerConfig, serve
-
-            serve(ServerConfig.from_mapping(request["config"]), told)
+            podserver.serve(podserver.ServerConfig.from_mapping(request["config"]), told)
         makers[request["what"]](request)
     except (OSError, ValueError, KeyError, TypeError) as error:
         os.write(told, f"{error}\n".encode())
@@ -267,6 +267,9 @@ def _become_pod(request: Mapping[str, Any]) -> None:
     _write("/etc/hostname", f"{request['hostname']}\n")
     for path, text in request["files"].items():
         _write(path, text)
+    for key, value in request["sysctls"].items():
+        with open(f"/proc/sys/{key.replace('.', '/')}", "w", encoding="ascii") as knob:
+            knob.write(str(value))
     kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
     _loopback_up()
 

@@ -1,0 +1,465 @@
+"""The observer: subscribes everywhere, runs the one loop, and hands out what was seen.
+
+Ready means ready: when `open` returns, every ring is mapped, every netlink group is
+joined and every trace rule is loaded, so the next packet is seen whatever it does.
+What a socket could not keep is counted and becomes part of the evidence.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from hoplab.hops.evidence import (
+    ConntrackEvent,
+    Evidence,
+    Frame,
+    Interface,
+    Loss,
+    RuleId,
+    RuleText,
+    TraceEvent,
+)
+from hoplab.net.loop import DeadlinePassed, Loop
+from hoplab.net.namespaces import CommandFailed, Namespace
+from hoplab.net.netlink import Netlink
+from hoplab.watch import conntrack, rule_texts
+from hoplab.watch.netlink_messages import NLMSG_DONE, NLMSG_ERROR, error_code, messages
+from hoplab.watch.ring import FrameRing
+from hoplab.watch.trace import NFNLGRP_NFTRACE, parse_trace
+
+NETLINK_NETFILTER = 12
+SOL_NETLINK = 270
+NETLINK_ADD_MEMBERSHIP = 1
+SO_RCVBUFFORCE = 33
+RECEIVE_BUFFER = 64 << 20
+LARGEST_DATAGRAM = 1 << 16
+
+TRACE_TABLE = "hoplab_watch"
+Tracing = Literal["all", "opening"]
+
+RING_SLOTS: Mapping[str, int] = {"pod": 512, "client": 4096, "host": 1024}
+"""Frames a ring holds, by role; everything not named forwards for others and gets DEFAULT_SLOTS."""
+DEFAULT_SLOTS = 4096
+
+
+def trace_rules(tracing: Tracing) -> str:
+    """The nft text that switches tracing on in one namespace (pure).
+
+    "opening": only packets that open or refuse something (TCP SYN and RST, and all
+    that is not TCP), which are the ones that NAT rules decide on; for many flows at once.
+    """
+    wanted = {
+        "all": ["meta nftrace set 1"],
+        "opening": ["tcp flags & (syn | rst) != 0 meta nftrace set 1", "meta l4proto != tcp meta nftrace set 1"],
+    }[tracing]
+    rules = "".join(f"\t\t{rule}\n" for rule in wanted)
+    chains = "".join(
+        f"\tchain {hook} {{\n\t\ttype filter hook {hook} priority -400; policy accept;\n{rules}\t}}\n"
+        for hook in ("prerouting", "output")
+    )
+    empty = f"table inet {TRACE_TABLE} {{}}\n"
+    return f"{empty}delete table inet {TRACE_TABLE}\ntable inet {TRACE_TABLE} {{\n{chains}}}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A namespace to watch: its frames always, its rules and connection tracking where it has any."""
+
+    namespace: Namespace
+    trace: bool = False
+    conntrack: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point in the run: how much of each kind of evidence there was."""
+
+    frames: int
+    traces: int
+    conntrack: int
+
+
+class _Watched:
+    """What is open for one target."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.ring = FrameRing(target.namespace, RING_SLOTS.get(target.namespace.role, DEFAULT_SLOTS))
+        self.netlink = Netlink(target.namespace)
+        self.interfaces: dict[int, Interface] = {}
+        self.trace = self.conntrack = None
+        if target.trace:
+            self.trace = _subscribe(target.namespace, (NFNLGRP_NFTRACE,))
+        if target.conntrack:
+            self.conntrack = _subscribe(target.namespace, conntrack.GROUPS)
+        self.learn_interfaces()
+
+    def learn_interfaces(self) -> None:
+        for name, link in self.netlink.links().items():
+            self.interfaces[link["index"]] = Interface(
+                self.target.namespace.name, name, link["index"], link["mac"], link["mtu"], link["kind"]
+            )
+
+    def interface_name(self, index: int) -> str:
+        """The name behind an index; asks again for one that came since."""
+        if index not in self.interfaces:
+            self.learn_interfaces()
+        known = self.interfaces.get(index)
+        return known.name if known else f"if{index}"
+
+    def sockets(self) -> list[FrameRing | socket.socket]:
+        return [part for part in (self.ring, self.trace, self.conntrack) if part is not None]
+
+    def close(self) -> None:
+        for part in self.sockets():
+            part.close()
+        self.netlink.close()
+
+
+def _subscribe(namespace: Namespace, groups: Sequence[int]) -> socket.socket:
+    with namespace.entered():
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    opened.setblocking(False)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except PermissionError:
+        # An ordinary user is held to net.core.rmem_max: what does not fit is told as a loss.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    opened.bind((0, 0))
+    for group in groups:
+        opened.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+    return opened
+
+
+_RawFrame = tuple[int, str, str, str, bytes, int]
+"""time, node, interface, packet type, bytes, length"""
+
+
+class Observer:
+    """Watches targets; also the loop that probes and servers put their sockets into."""
+
+    def __init__(self, targets: Sequence[Target] = ()) -> None:
+        self._targets = list(targets)
+        self._watched: dict[str, _Watched] = {}
+        self._loop = Loop()
+        self._callbacks: dict[str, list[Callable[[Frame], None]]] = {}
+        self._frames: list[Frame] = []
+        self._unnumbered: list[_RawFrame] = []
+        self._traces: list[TraceEvent] = []
+        self._conntrack: list[ConntrackEvent] = []
+        self._rules: dict[RuleId, RuleText] = {}
+        self._past_interfaces: list[Interface] = []
+        self._losses: dict[tuple[str, str], int] = {}
+        self._events = 0
+        self.tracing: Tracing = "all"
+
+    def __enter__(self) -> Observer:
+        self.open()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def open(self) -> None:
+        """Subscribe to every target; when this returns, nothing that follows is missed.
+
+        Raises OSError or CommandFailed naming the namespace.
+        """
+        targets, self._targets = self._targets, []
+        self.add(targets)
+
+    def close(self) -> None:
+        """Give all sockets back."""
+        for name in list(self._watched):
+            self.remove(name)
+        self._loop.close()
+
+    def add(self, targets: Sequence[Target]) -> None:
+        """Watch further namespaces."""
+        for target in targets:
+            watched = self._watched[target.namespace.name] = _Watched(target)
+            self._loop.register(watched.ring.fileno(), self._frame_reader(watched))
+            if watched.trace is not None:
+                self._loop.register(watched.trace.fileno(), self._trace_reader(watched, watched.trace))
+            if watched.conntrack is not None:
+                self._loop.register(watched.conntrack.fileno(), self._conntrack_reader(watched, watched.conntrack))
+        self._load_trace_rules([target.namespace for target in targets if target.trace])
+
+    def remove(self, name: str) -> None:
+        """Stop watching a namespace; what was seen in it stays."""
+        watched = self._watched.pop(name, None)
+        if watched is None:
+            return
+        self._take(watched)
+        self._count_losses(watched)
+        self._past_interfaces += watched.interfaces.values()
+        for part in watched.sockets():
+            self._loop.unregister(part.fileno())
+        watched.close()
+
+    def trace_only(self, tracing: Tracing) -> None:
+        """Change which packets are traced, in every traced namespace."""
+        if tracing != self.tracing:
+            self.tracing = tracing
+            self._load_trace_rules([w.target.namespace for w in self._watched.values() if w.target.trace])
+
+    def _load_trace_rules(self, namespaces: Sequence[Namespace]) -> None:
+        started = [
+            (ns, ns.popen(["nft", "-f", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
+            for ns in namespaces
+        ]
+        for ns, process in started:
+            output, _ = process.communicate(trace_rules(self.tracing), timeout=30)
+            if process.returncode != 0:
+                raise CommandFailed(ns.name, ["nft", "-f", "-"], process.returncode, output)
+
+    # The loop
+
+    def poll(self, timeout_s: float) -> int:
+        """Handle what is there, wait at most `timeout_s` for something; the number of things handled."""
+        return self._loop.poll(timeout_s)
+
+    def run_until(self, done: Callable[[], bool], deadline_s: float, what: str) -> None:
+        """Run the loop until `done()`.  Raises DeadlinePassed naming `what`."""
+        self._loop.run_until(done, deadline_s, what)
+
+    def quiesce(self, silence_s: float = 0.003, deadline_s: float = 1.0) -> None:
+        """Run until nothing was seen for `silence_s`, so that a flow's last frames and events are in.
+
+        Raises DeadlinePassed when the lab does not fall silent in `deadline_s`.
+        """
+        end = time.monotonic() + deadline_s
+        while True:
+            before = self._events
+            self._loop.poll(silence_s)
+            if self._events == before:
+                return
+            if time.monotonic() > end:
+                raise DeadlinePassed(f"{silence_s * 1000:g} ms without a frame or event", deadline_s)
+
+    def register(self, fd: int, callback: Callable[[], None], *, write: bool = False) -> None:
+        """Have a socket served by the one loop."""
+        self._loop.register(fd, callback, write=write)
+
+    def unregister(self, fd: int) -> None:
+        """Forget a socket; an unknown one is fine."""
+        self._loop.unregister(fd)
+
+    def fileno(self) -> int:
+        """The loop's own descriptor, to nest it in another loop."""
+        return self._loop.fileno()
+
+    def on_frame(self, node: str, callback: Callable[[Frame], None]) -> Callable[[], None]:
+        """Call back for each frame seen in that namespace (its number is 0 yet); returns how to stop that."""
+        self._callbacks.setdefault(node, []).append(callback)
+        return lambda: self._callbacks[node].remove(callback)
+
+    # Readers
+
+    def _frame_reader(self, watched: _Watched) -> Callable[[], None]:
+        node = watched.target.namespace.name
+        kept = self._unnumbered
+        callbacks = self._callbacks.setdefault(node, [])
+
+        def keep(time_ns: int, index: int, packet_type: str, data: bytes, length: int) -> None:
+            interface = watched.interface_name(index)
+            raw = (time_ns, node, interface, packet_type, data, length)
+            kept.append(raw)
+            for callback in tuple(callbacks):
+                callback(_frame(0, raw))
+
+        def read() -> None:
+            self._events += watched.ring.drain(keep)
+
+        return read
+
+    def _trace_reader(self, watched: _Watched, opened: socket.socket) -> Callable[[], None]:
+        node = watched.target.namespace.name
+
+        def read() -> None:
+            for datagram in self._datagrams(opened, node, "trace"):
+                now = time.time_ns()
+                for message in messages(datagram):
+                    event = parse_trace(message, node, now, watched.interface_name)
+                    if event is not None:
+                        self._events += 1
+                        if event.table != TRACE_TABLE or event.network_header:
+                            self._traces.append(event)
+
+        return read
+
+    def _conntrack_reader(self, watched: _Watched, opened: socket.socket) -> Callable[[], None]:
+        node = watched.target.namespace.name
+
+        def read() -> None:
+            for datagram in self._datagrams(opened, node, "conntrack"):
+                now = time.time_ns()
+                for message in messages(datagram):
+                    event = conntrack.parse_conntrack(message, node, now)
+                    if event is not None:
+                        self._events += 1
+                        self._conntrack.append(event)
+
+        return read
+
+    def _datagrams(self, opened: socket.socket, node: str, source: str) -> list[bytes]:
+        found = []
+        while True:
+            try:
+                found.append(opened.recv(LARGEST_DATAGRAM))
+            except BlockingIOError:
+                return found
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # The kernel tells that it had to drop events, not how many: count the times.
+                self._losses[node, source] = self._losses.get((node, source), 0) + 1
+
+    def _take(self, watched: _Watched) -> None:
+        """Read what is there without waiting."""
+        self._frame_reader(watched)()
+        if watched.trace is not None:
+            self._trace_reader(watched, watched.trace)()
+        if watched.conntrack is not None:
+            self._conntrack_reader(watched, watched.conntrack)()
+
+    def _count_losses(self, watched: _Watched) -> None:
+        node = watched.target.namespace.name
+        lost = watched.ring.lost()
+        if lost:
+            self._losses[node, "frames"] = self._losses.get((node, "frames"), 0) + lost
+
+    # Evidence
+
+    def _number(self) -> None:
+        """Give numbers, in time order, to the frames that came since the last time."""
+        for watched in self._watched.values():
+            self._take(watched)
+        self._unnumbered.sort(key=lambda raw: raw[0])
+        start = len(self._frames) + 1
+        self._frames += [_frame(start + at, raw) for at, raw in enumerate(self._unnumbered)]
+        self._unnumbered.clear()
+
+    def mark(self) -> Mark:
+        """Remember this point, for `evidence(since=...)`."""
+        self._number()
+        return Mark(len(self._frames), len(self._traces), len(self._conntrack))
+
+    def evidence(self, since: Mark | None = None) -> Evidence:
+        """All that was seen, or what was seen since a mark, in time order; rules behind the traces are looked up.
+
+        Raises CommandFailed when the rules can't be listed.
+        """
+        self._number()
+        start = since or Mark(0, 0, 0)
+        traces = tuple(self._traces[start.traces :])
+        self._resolve(traces)
+        for watched in self._watched.values():
+            self._count_losses(watched)
+        return Evidence(
+            frames=tuple(self._frames[start.frames :]),
+            traces=traces,
+            conntrack=tuple(self._conntrack[start.conntrack :]),
+            rules=dict(self._rules),
+            interfaces=tuple(self.interfaces()),
+            losses=self.losses(),
+        )
+
+    def interfaces(self) -> list[Interface]:
+        """Every interface that was known at any time."""
+        present = [i for watched in self._watched.values() for i in watched.interfaces.values()]
+        return [*present, *self._past_interfaces]
+
+    def losses(self) -> tuple[Loss, ...]:
+        """What could not be kept so far."""
+        reasons = {"frames": "packet ring full", "trace": "netlink buffer full", "conntrack": "netlink buffer full"}
+        return tuple(
+            Loss(node, source, count, reasons[source])  # type: ignore[arg-type]
+            for (node, source), count in sorted(self._losses.items())
+        )
+
+    def remember_rules(self, names: Sequence[str] | None = None) -> None:
+        """List the rules now: call it before rules are replaced, so that traces of the old ones keep their text."""
+        chosen = [
+            w.target.namespace
+            for name, w in self._watched.items()
+            if w.target.trace and (names is None or name in names)
+        ]
+        self._rules.update(rule_texts.snapshot(chosen))
+
+    def _resolve(self, traces: Sequence[TraceEvent]) -> None:
+        unknown = {
+            event.node
+            for event in traces
+            if event.handle
+            and RuleId(event.node, event.family, event.table, event.chain, event.handle) not in self._rules
+        }
+        if unknown & set(self._watched):
+            self.remember_rules(sorted(unknown))
+
+    # Connection tracking on request
+
+    def conntrack_entries(self, node: str) -> list[ConntrackEvent]:
+        """A dump of one namespace's table."""
+        return dump_conntrack(self._watched[node].target.namespace)
+
+    def delete_conntrack(self, entry: ConntrackEvent) -> bool:
+        """Delete one entry; False when it is gone already."""
+        return delete_conntrack(self._watched[entry.node].target.namespace, entry)
+
+
+def dump_conntrack(namespace: Namespace) -> list[ConntrackEvent]:
+    """Every conntrack entry of a namespace.  Raises OSError."""
+    found: list[ConntrackEvent] = []
+    with _asking(namespace, conntrack.dump_request()) as opened:
+        while True:
+            for message in messages(opened.recv(LARGEST_DATAGRAM)):
+                if message.kind == NLMSG_DONE:
+                    return found
+                if message.kind == NLMSG_ERROR:
+                    raise OSError(error_code(message), f"{namespace.name}: conntrack dump refused")
+                event = conntrack.parse_conntrack(message, namespace.name, time.time_ns(), dump=True)
+                if event is not None:
+                    found.append(event)
+
+
+def delete_conntrack(namespace: Namespace, entry: ConntrackEvent) -> bool:
+    """Delete one entry; False when there is none such.  Raises OSError for anything else."""
+    with _asking(namespace, conntrack.delete_request(entry)) as opened:
+        for message in messages(opened.recv(LARGEST_DATAGRAM)):
+            code = error_code(message) if message.kind == NLMSG_ERROR else 0
+            if code == errno.ENOENT:
+                return False
+            if code:
+                raise OSError(code, f"{namespace.name}: delete conntrack entry: {os.strerror(code)}")
+    return True
+
+
+def _asking(namespace: Namespace, request: bytes) -> socket.socket:
+    with namespace.entered():
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    opened.bind((0, 0))
+    opened.settimeout(5)
+    opened.sendto(request, (0, 0))
+    return opened
+
+
+def _frame(number: int, raw: _RawFrame) -> Frame:
+    time_ns, node, interface, packet_type, data, length = raw
+    return Frame(
+        number,
+        time_ns,
+        node,
+        interface,
+        "out" if packet_type == "outgoing" else "in",
+        data,
+        length,
+        packet_type,  # type: ignore[arg-type]
+    )
