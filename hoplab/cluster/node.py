@@ -1,0 +1,296 @@
+"""One node of the cluster: its kubelet, its container runtime and its kube-proxy, in small.
+
+A node is a namespace with an uplink, a CNI configuration and rules.  The agent
+starts and stops pods in it (holder, CNI plugins, servers), loads the rules that the
+data plane decided on, and serves kube-proxy's health.  It keeps what it did, decides
+nothing, and every step can be repeated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+from hoplab.cluster import health
+from hoplab.cluster.images import program
+from hoplab.errors import HoplabError, InputError
+from hoplab.kube.types import Node, Pod, Service
+from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, read_config, write_config
+from hoplab.net.loop import Loop
+from hoplab.net.machines import MACHINE_SYSCTLS, Machine
+from hoplab.net.namespaces import CommandFailed, Namespace
+from hoplab.net.netlink import offloads_off, write_sysctls
+from hoplab.net.podconfig import Listener, ServerConfig
+from hoplab.net.zygote import PodSpec, Zygote
+
+NODE_SYSCTLS: Mapping[str, str | int] = {
+    "net.bridge.bridge-nf-call-iptables": 1,
+    "net.bridge.bridge-nf-call-ip6tables": 1,
+    "net.netfilter.nf_conntrack_timestamp": 1,
+    # kube-proxy sets it when it serves node ports on localhost (localhostNodePorts).
+    "net.ipv4.conf.all.route_localnet": 1,
+}
+
+
+class PodFailed(HoplabError):
+    """A pod could not be started; str() names it and the step that failed."""
+
+
+@dataclass(slots=True)
+class PodOnNode:
+    """A pod as its node runs it."""
+
+    pod: Pod
+    namespace: Namespace
+    attachment: Attachment
+    result: CniResult
+    servers: dict[str, int] = field(default_factory=dict)
+    """container name -> process id."""
+    log: str = ""
+    """File that the pod's servers write to."""
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        """Addresses that CNI gave, in its order."""
+        return self.result.ips
+
+
+def pod_namespace_name(pod: Pod) -> str:
+    """`pod/NAME`, with the Kubernetes namespace in between unless it is the default one."""
+    inside = "" if pod.meta.namespace == "default" else f"{pod.meta.namespace}/"
+    return f"pod/{inside}{pod.meta.name}"
+
+
+def container_id(pod: Pod) -> str:
+    """64 hex digits as a runtime gives them; made from the pod's name, or taken from hoplab.dev/container-id."""
+    given = pod.meta.annotations.get("hoplab.dev/container-id", "")
+    return given or hashlib.sha256(f"{pod.meta.namespace}/{pod.meta.name}/{pod.meta.uid}".encode()).hexdigest()
+
+
+def cloud_cni_config(pod_cidrs: Sequence[str], mtu: int) -> str:
+    """The configuration that the lab gives a node of a cloud: bridge and host-local, routed, hairpin on (pure)."""
+    families = {ipaddress.ip_network(cidr).version for cidr in pod_cidrs}
+    routes = [{"dst": "0.0.0.0/0"}] * (4 in families) + [{"dst": "::/0"}] * (6 in families)
+    bridge = {
+        "type": "bridge",
+        "bridge": "cni0",
+        "mtu": mtu,
+        "isGateway": True,
+        "hairpinMode": True,
+        "ipMasq": False,
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": cidr}] for cidr in pod_cidrs], "routes": routes},
+    }
+    return json.dumps({"cniVersion": "1.0.0", "name": "hoplab", "plugins": [bridge]}, indent=1) + "\n"
+
+
+class NodeAgent:
+    """Does on one node what was decided elsewhere."""
+
+    def __init__(self, machine: Machine, node: Node, zygote: Zygote, loop: Loop) -> None:
+        self.machine, self.node = machine, node
+        self.namespace: Namespace = machine.namespace
+        self.pods: dict[tuple[str, str], PodOnNode] = {}
+        self.healthy = True
+        """What /healthz says; a lesson may switch it off."""
+        self.eligible = True
+        self._zygote, self._loop = zygote, loop
+        self._health: dict[int, health.HealthServer] = {}
+        self._local_endpoints: Mapping[str, int] = {}
+        self.rules = ""
+        """The text that was loaded last."""
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node.name
+
+    def prepare(self, cni_name: str, cni_text: str) -> None:
+        """Sysctls of a node, its CNI configuration, kube-proxy's healthz."""
+        write_sysctls(self.namespace, NODE_SYSCTLS)
+        write_config(self.namespace, cni_name, cni_text)
+        os.makedirs(self.namespace.path("/var/log/pods"), exist_ok=True)
+        self._health[health.KUBE_PROXY_HEALTHZ_PORT] = health.HealthServer(
+            self._loop, self.namespace, health.KUBE_PROXY_HEALTHZ_PORT, self._healthz
+        )
+
+    def _healthz(self, path: str) -> health.Answer | None:
+        if path not in ("/healthz", "/livez"):
+            return None
+        return health.kube_proxy_healthz(self.healthy, self.eligible or path == "/livez", time.time())
+
+    # Pods
+
+    def sandboxes(self, pods: Sequence[Pod], resolv_conf: str = "", ipv6: bool = False) -> list[PodSandbox]:
+        """Make the pods' namespaces; `attach` then gives them their interfaces."""
+        specs = [
+            PodSpec(
+                pod_namespace_name(pod),
+                self.namespace.pid,
+                f"cni-{container_id(pod)[:20]}",
+                pod.hostname or pod.meta.name,
+                {"/etc/resolv.conf": resolv_conf} if resolv_conf else {},
+                {**MACHINE_SYSCTLS, "net.ipv6.conf.all.disable_ipv6": int(not ipv6)}
+                | {"net.ipv6.conf.default.disable_ipv6": int(not ipv6)},
+            )
+            for pod in pods
+        ]
+        pids = self._zygote.pods(specs)
+        config = read_config(self.namespace)
+        attachments = [
+            Attachment(
+                self.namespace,
+                config,
+                pod_namespace_name(pod),
+                container_id(pod),
+                f"/run/netns/{spec.netns}",
+                "eth0",
+                {
+                    "K8S_POD_NAMESPACE": pod.meta.namespace,
+                    "K8S_POD_NAME": pod.meta.name,
+                    "K8S_POD_INFRA_CONTAINER_ID": container_id(pod),
+                    **({"IP": pod.requested_ip} if pod.requested_ip else {}),
+                },
+            )
+            for pod, spec in zip(pods, specs, strict=True)
+        ]
+        return [
+            PodSandbox(self, pod, Namespace(spec.name, pid, "pod"), attachment)
+            for pod, spec, pid, attachment in zip(pods, specs, pids, attachments, strict=True)
+        ]
+
+    def quiet_offloads(self) -> None:
+        """Have every bridge and veth of this node send complete frames."""
+        links = self.machine.netlink.links()
+        offloads_off(self.namespace, [name for name, link in links.items() if link["kind"] in ("bridge", "veth")])
+
+    def start_servers(self, running: PodOnNode) -> None:
+        """Start what stands for the pod's containers.  Raises SpawnFailed when a port can't be bound."""
+        pod = running.pod
+        running.log = self.namespace.path(f"/var/log/pods/{pod.meta.namespace}_{pod.meta.name}.log")
+        for container in pod.containers:
+            what = program(container)
+            if not what.ports:
+                continue
+            config = ServerConfig(
+                pod=pod.meta.name,
+                listeners=tuple(Listener(port.port, port.protocol) for port in what.ports),
+                namespace=pod.meta.namespace,
+                node=self.name,
+                image=container.image,
+                style=what.style,
+            )
+            self.serve(running, container.name, config)
+
+    def serve(self, running: PodOnNode, container: str, config: ServerConfig) -> None:
+        """Run a server in the pod in place of the container's earlier one."""
+        self.stop_server(running, container)
+        log = os.open(running.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            running.servers[container] = self._zygote.server(
+                f"{running.namespace.name}: {container}", running.namespace.pid, config.to_mapping(), log
+            )
+        finally:
+            os.close(log)
+
+    def stop_server(self, running: PodOnNode, container: str) -> None:
+        """Kill a container's server, if there is one."""
+        pid = running.servers.pop(container, None)
+        if pid is not None:
+            _kill(pid)
+
+    def detach(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Stop the pods' servers, run CNI DEL, end their holders.  Raises CniError when a plugin fails."""
+        going = [self.pods.pop(key) for key in keys if key in self.pods]
+        for running in going:
+            for container in list(running.servers):
+                self.stop_server(running, container)
+        if not going:
+            return
+        results = {running.attachment.container_id: running.result for running in going}
+        errors = CniRuntime().delete([running.attachment for running in going], results)
+        for running in going:
+            _kill(running.namespace.pid)
+            self.namespace.run(["ip", "netns", "delete", running.attachment.netns.rpartition("/")[2]])
+        if errors:
+            raise errors[0]
+
+    # kube-proxy
+
+    def load_rules(self, text: str, tool: str) -> subprocess.Popen[str]:
+        """Start loading rules (`iptables-restore`, `ip6tables-restore` or `nft`); `finish_rules` waits for it."""
+        argv = ["nft", "-f", "-"] if tool == "nft" else [tool, "--noflush"]
+        process = self.namespace.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        # Large texts must be fed while the program reads: communicate() does that, in finish_rules.
+        self.rules = text
+        return process
+
+    def finish_rules(self, process: subprocess.Popen[str], text: str, tool: str) -> None:
+        """Feed and await a loader.  Raises CommandFailed with its words."""
+        output, _ = process.communicate(text, timeout=120)
+        if process.returncode != 0:
+            raise CommandFailed(self.name, [tool], process.returncode, output)
+
+    def serve_health(self, services: Sequence[Service], local_endpoints: Mapping[str, int]) -> None:
+        """Open the healthCheckNodePort of each Service that has one, close those of Services that went."""
+        self._local_endpoints = dict(local_endpoints)
+        wanted = {s.health_check_node_port: s for s in services if s.health_check_node_port}
+        for port in list(self._health):
+            if port != health.KUBE_PROXY_HEALTHZ_PORT and port not in wanted:
+                self._health.pop(port).close()
+        for port, service in wanted.items():
+            if port not in self._health:
+                self._health[port] = health.HealthServer(
+                    self._loop, self.namespace, port, lambda _path, s=service: self._service_health(s)
+                )
+
+    def _service_health(self, service: Service) -> health.Answer:
+        count = self._local_endpoints.get(service.key, 0)
+        return health.service_health(service.meta.namespace, service.meta.name, count, self.healthy)
+
+
+@dataclass(frozen=True, slots=True)
+class PodSandbox:
+    """A pod whose namespaces exist and whose interface does not yet."""
+
+    agent: NodeAgent
+    pod: Pod
+    namespace: Namespace
+    attachment: Attachment
+
+
+def attach(sandboxes: Sequence[PodSandbox]) -> list[PodOnNode]:
+    """Run CNI ADD for pods of any nodes, all at once, and register them.  Raises CniError of the first that failed."""
+    results = CniRuntime().add([sandbox.attachment for sandbox in sandboxes])
+    done = []
+    for sandbox in sandboxes:
+        agent, pod = sandbox.agent, sandbox.pod
+        result = results[sandbox.attachment.container_id]
+        if isinstance(result, CniError):
+            raise result
+        if pod.requested_ip and pod.requested_ip not in result.ips:
+            raise InputError(
+                f"{pod.origin}: pod {pod.meta.name}: annotation hoplab.dev/ip asks for {pod.requested_ip},"
+                f" the network plugin gave {', '.join(result.ips)}"
+            )
+        offloads_off(sandbox.namespace, [sandbox.attachment.interface])
+        placed = replace(pod, node_name=agent.name)
+        running = PodOnNode(placed, sandbox.namespace, sandbox.attachment, result)
+        agent.pods[pod.meta.namespace, pod.meta.name] = running
+        done.append(running)
+    for agent in {id(s.agent): s.agent for s in sandboxes}.values():
+        agent.quiet_offloads()
+    return done
+
+
+def _kill(pid: int) -> None:
+    """End a process that the lab started, whether or not it has ended by itself."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
