@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hoplab.dataplane import iptables_names as names
 from hoplab.dataplane.iptables_text import Part, Rule
@@ -37,15 +37,16 @@ class Surroundings:
     """What all Services of a node share.
 
     `node` decides about local endpoints and topology; `pods` is the cluster CIDR, empty without detection of local
-    traffic; `node_address` the node's primary address, empty when it has none; `large` leaves out the comments that
-    large clusters can't afford; `count_localhost` counts what node ports take on loopback, by nfacct.
+    traffic; `node_address` the node's primary address, empty when it has none; `count_localhost` counts what node ports
+    take on loopback, by nfacct.  `large` leaves out the comments that large clusters can't afford; a cluster that grows
+    large keeps the comments it has until the next full sync, so they make no difference between two parts.
     """
 
     node: Node
     pods: str
     masquerade_all: bool
     node_address: str
-    large: bool = False
+    large: bool = field(default=False, compare=False)
     count_localhost: bool = False
 
 

@@ -149,15 +149,28 @@ class Tables:
         return self.filter if table == "filter" else self.nat
 
     def _write(
-        self, written: Iterable[Part], *, jumps: bool = False, stale: Iterable[str] = (), shared: bool = True
+        self,
+        written: Iterable[Part],
+        *,
+        jumps: bool = False,
+        stale: Iterable[str] = (),
+        shared: bool = True,
+        former: Tables | None = None,
     ) -> str:
-        """The text that writes the own chains of the parts in `written` and, with `shared`, the chains all share."""
+        """The text that writes the own chains of the parts in `written` and, with `shared`, the chains all share.
+
+        `stale` chains are removed; shared chains that only `former` had rules in are emptied.
+        """
         written, stale = tuple(written), tuple(stale)
         lines: list[str] = []
         if shared:
-            lines += ("*filter", *_heads(self.filter, jumps), *_first(self.filter, jumps))
+            lines += (
+                "*filter",
+                *_heads(self.filter, jumps, former.filter if former else None),
+                *_first(self.filter, jumps),
+            )
             lines += (rule.line for rule in self.rules("filter"))
-            lines += ("COMMIT", "*nat", *_heads(self.nat, jumps))
+            lines += ("COMMIT", "*nat", *_heads(self.nat, jumps, former.nat if former else None))
         else:
             lines.append("*nat")
         lines += (f":{name} - [0:0]" for part in written for name in part.chains)
@@ -185,11 +198,16 @@ def changes(previous: Tables, now: Tables, *, spare_shared: bool = False) -> str
     The chains that all Services share are written anew each time, a Service's own chains only when the Service or its
     endpoints changed; chains nobody needs any more are removed.  A change of node or settings rewrites everything.
     With `spare_shared` the shared chains are left out too when none of their rules changed (kube-proxy always writes
-    them); the text is then empty when nothing changed at all.
+    them); the text is then empty when nothing changed at all.  Raises ValueError for rulesets of two families or of
+    two releases of kube-proxy.
     """
     stale = sorted(previous.service_chains - now.service_chains)
-    if not now.partial or (previous.family, previous.filter, previous.nat) != (now.family, now.filter, now.nat):
-        return now._write(now.parts, stale=stale)
+    if (previous.family, previous.filter.jumps, previous.nat.jumps) != (now.family, now.filter.jumps, now.nat.jumps):
+        raise ValueError(
+            "expected two rulesets of one family and one release of kube-proxy: no text leads between others"
+        )
+    if not now.partial or (previous.filter, previous.nat) != (now.filter, now.nat):
+        return now._write(now.parts, stale=stale, former=previous)
     before = {part.key: part for part in previous.parts}
     current = {part.key for part in now.parts}
     changed = {part.service for part in previous.parts if part.key not in current}
@@ -207,9 +225,10 @@ def _shared(tables: Tables) -> list[tuple[tuple[Rule, ...], tuple[Rule, ...]]]:
     return [(part.filter, part.top) for part in tables.parts if part.filter or part.top]
 
 
-def _heads(frame: Frame, jumps: bool) -> Iterator[str]:
+def _heads(frame: Frame, jumps: bool, former: Frame | None) -> Iterator[str]:
     """The lines that make or empty the shared chains; those that a jump needs beside them, on a first sync."""
-    for name in chain(frame.chains, frame.linked if jumps else ()):
+    emptied = [name for name in former.chains if name not in frame.chains] if former else ()
+    for name in chain(frame.chains, frame.linked if jumps else (), emptied):
         yield f":{name} - [0:0]"
 
 
