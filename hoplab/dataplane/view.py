@@ -10,7 +10,7 @@ Source: kube-proxy, pkg/proxy/serviceport.go, servicechangetracker.go, endpoint.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import is_
 from typing import NamedTuple
@@ -331,18 +331,16 @@ def _port_info(service: Service, port: ServicePort, cluster_ip: str, family: IPF
     return ServicePortInfo(
         key=PortKey(meta.namespace, meta.name, port.name, port.protocol),
         label=f"{meta.namespace}/{meta.name}:{port.name}" if port.name else f"{meta.namespace}/{meta.name}",
-        cluster_ip=cluster_ip,
+        cluster_ip=canonical(cluster_ip),
         port=port.port,
         node_port=port.node_port,
-        external_ips=tuple(ip for ip in service.external_ips if family_of(ip) == family),
+        external_ips=tuple(canonical(ip) for ip in service.external_ips if family_of(ip) == family),
         load_balancer_vips=tuple(
-            each.ip
+            canonical(each.ip)
             for each in service.load_balancer_ingress
             if each.ip and each.ip_mode == "VIP" and family_of(each.ip) == family
         ),
-        source_ranges=tuple(
-            _network(each) for each in service.load_balancer_source_ranges if family_of(each) == family
-        ),
+        source_ranges=tuple(_networks(service.load_balancer_source_ranges, family)),
         affinity_timeout=service.session_affinity_timeout if service.session_affinity == "ClientIP" else 0,
         external_local=external_local,
         internal_local=service.internal_traffic_policy == "Local",
@@ -352,9 +350,24 @@ def _port_info(service: Service, port: ServicePort, cluster_ip: str, family: IPF
     )
 
 
-def _network(cidr: str) -> str:
-    """A source range with its host bits cleared, as Go's net.IPNet prints it (the API lets blanks around it pass)."""
-    return str(ipaddress.ip_network(cidr.strip(), strict=False))
+def canonical(address: str) -> str:
+    """An IPv6 address as Go's net.IP prints it (RFC 5952), so that one address has one spelling; IPv4 as it is."""
+    return str(ipaddress.IPv6Address(address)) if ":" in address else address
+
+
+def _networks(cidrs: Iterable[str], family: IPFamily) -> Iterator[str]:
+    """Source ranges with their host bits cleared, as Go's net.IPNet prints them.
+
+    The API lets blanks around them pass.  One that is no network is passed over, as kube-proxy does
+    (pkg/proxy/util/utils.go, MapCIDRsByIPFamily): the API server has refused it already.
+    """
+    for cidr in cidrs:
+        try:
+            network = ipaddress.ip_network(cidr.strip(), strict=False)
+        except ValueError:
+            continue
+        if family_of(str(network)) == family:
+            yield str(network)
 
 
 def _sorted(endpoints: Iterable[EndpointInfo]) -> Endpoints:
