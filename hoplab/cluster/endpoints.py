@@ -76,7 +76,7 @@ def _of_family(service: Service, family: IPFamily, pods: Sequence[RunningPod]) -
                 target_ref=f"{running.pod.meta.namespace}/{running.pod.meta.name}",
             )
         )
-    found = []
+    found: list[EndpointSlice] = []
     for ports, endpoints in groups.items():
         for at in range(0, len(endpoints), MOST_ENDPOINTS):
             found.append(_slice(service, family, ports, endpoints[at : at + MOST_ENDPOINTS], len(found)))

@@ -13,20 +13,21 @@ import ipaddress
 import json
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from hoplab.cluster import health
 from hoplab.cluster.images import program
+from hoplab.cluster.proxy import KubeProxy
+from hoplab.dataplane.config import ProxyConfig
 from hoplab.errors import HoplabError, InputError
 from hoplab.kube.types import Node, Pod, Service
 from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, read_config, write_config
 from hoplab.net.loop import Loop
 from hoplab.net.machines import MACHINE_SYSCTLS, Machine
-from hoplab.net.namespaces import CommandFailed, Namespace
+from hoplab.net.namespaces import Namespace
 from hoplab.net.netlink import offloads_off, write_sysctls
 from hoplab.net.podconfig import Listener, ServerConfig
 from hoplab.net.zygote import PodSpec, Zygote
@@ -94,7 +95,7 @@ def cloud_cni_config(pod_cidrs: Sequence[str], mtu: int) -> str:
 class NodeAgent:
     """Does on one node what was decided elsewhere."""
 
-    def __init__(self, machine: Machine, node: Node, zygote: Zygote, loop: Loop) -> None:
+    def __init__(self, machine: Machine, node: Node, config: ProxyConfig, zygote: Zygote, loop: Loop) -> None:
         self.machine, self.node = machine, node
         self.namespace: Namespace = machine.namespace
         self.pods: dict[tuple[str, str], PodOnNode] = {}
@@ -104,8 +105,7 @@ class NodeAgent:
         self._zygote, self._loop = zygote, loop
         self._health: dict[int, health.HealthServer] = {}
         self._local_endpoints: Mapping[str, int] = {}
-        self.rules = ""
-        """The text that was loaded last."""
+        self.proxy = KubeProxy(self.namespace, node, config)
 
     @property
     def name(self) -> str:
@@ -224,20 +224,6 @@ class NodeAgent:
 
     # kube-proxy
 
-    def load_rules(self, text: str, tool: str) -> subprocess.Popen[str]:
-        """Start loading rules (`iptables-restore`, `ip6tables-restore` or `nft`); `finish_rules` waits for it."""
-        argv = ["nft", "-f", "-"] if tool == "nft" else [tool, "--noflush"]
-        process = self.namespace.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        # Large texts must be fed while the program reads: communicate() does that, in finish_rules.
-        self.rules = text
-        return process
-
-    def finish_rules(self, process: subprocess.Popen[str], text: str, tool: str) -> None:
-        """Feed and await a loader.  Raises CommandFailed with its words."""
-        output, _ = process.communicate(text, timeout=120)
-        if process.returncode != 0:
-            raise CommandFailed(self.name, [tool], process.returncode, output)
-
     def serve_health(self, services: Sequence[Service], local_endpoints: Mapping[str, int]) -> None:
         """Open the healthCheckNodePort of each Service that has one, close those of Services that went."""
         self._local_endpoints = dict(local_endpoints)
@@ -248,12 +234,15 @@ class NodeAgent:
         for port, service in wanted.items():
             if port not in self._health:
                 self._health[port] = health.HealthServer(
-                    self._loop, self.namespace, port, lambda _path, s=service: self._service_health(s)
+                    self._loop, self.namespace, port, self._service_health(service)
                 )
 
-    def _service_health(self, service: Service) -> health.Answer:
-        count = self._local_endpoints.get(service.key, 0)
-        return health.service_health(service.meta.namespace, service.meta.name, count, self.healthy)
+    def _service_health(self, service: Service) -> Callable[[str], health.Answer]:
+        def answer(_path: str) -> health.Answer:
+            count = self._local_endpoints.get(service.key, 0)
+            return health.service_health(service.meta.namespace, service.meta.name, count, self.healthy)
+
+        return answer
 
 
 @dataclass(frozen=True, slots=True)

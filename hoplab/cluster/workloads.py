@@ -1,4 +1,4 @@
-"""From workloads to pods: what a ReplicationController, ReplicaSet, Deployment, DaemonSet or StatefulSet wants to exist.
+"""From workloads to pods: what a ReplicationController, ReplicaSet, Deployment, DaemonSet, StatefulSet wants.
 
 Pure: desired replicas and existing pods in, pods to create and pods to delete out.
 Names are made as the controllers make them (owner name, a template hash for

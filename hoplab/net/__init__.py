@@ -1,0 +1,1 @@
+"""The edge to the kernel: sandbox, namespaces, Mininet nodes, netlink, CNI plugins, processes."""

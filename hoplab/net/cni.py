@@ -102,7 +102,7 @@ def parse_config(text: str, path: str) -> NetworkConfig:
 
 
 def read_config(node: Namespace) -> NetworkConfig:
-    """The configuration in force on a node: the first file of its /etc/cni/net.d by name, as the kubelet's runtime does.
+    """The configuration in force on a node: the first file of its /etc/cni/net.d by name, as a runtime takes it.
 
     Raises CniError when there is none or it is not understood.
     """

@@ -35,23 +35,26 @@ MACHINE_SYSCTLS: Mapping[str, str | int] = {
     "net.ipv6.conf.default.router_solicitations": 0,
 }
 
+FAR_INDEXES = 100
+"""Interfaces at the far end of a link (the switch's ports) are numbered from here: see Netlink.veth."""
+
 
 class NetlinkIntf(Intf):  # type: ignore[misc]
     """A Mininet interface configured over netlink.  `addresses` are more CIDRs beside `ip`."""
 
-    def setIP(self, ipstr: str, prefixLen: int | str | None = None) -> None:  # noqa: N802, N803 - Mininet's names
+    def setIP(self, ipstr: str, prefixLen: int | str | None = None) -> None:
         """Give the interface an address, `10.0.0.1/24` or address and prefix length, and bring it up."""
         address, _, prefix = ipstr.partition("/")
         self.ip, self.prefixLen = address, prefix or str(prefixLen)
         self.node.netlink.address(self.name, f"{self.ip}/{self.prefixLen}")
         self.node.netlink.up(self.name)
 
-    def setMAC(self, macstr: str) -> None:  # noqa: N802
+    def setMAC(self, macstr: str) -> None:
         """Change the hardware address."""
         self.mac = macstr
         self.node.netlink.set_link(self.name, address=macstr)
 
-    def isUp(self, setUp: bool = False) -> bool:  # noqa: N802, N803
+    def isUp(self, setUp: bool = False) -> bool:
         """Whether the interface is up; with `setUp` bring it up first."""
         if setUp:
             self.node.netlink.up(self.name)
@@ -80,7 +83,7 @@ class VethLink(Link):  # type: ignore[misc]
         super().__init__(node1, node2, **params)
 
     @classmethod
-    def makeIntfPair(  # noqa: N802
+    def makeIntfPair(
         cls,
         intfname1: str,
         intfname2: str,
@@ -88,11 +91,12 @@ class VethLink(Link):  # type: ignore[misc]
         addr2: str | None = None,
         node1: Any = None,
         node2: Any = None,
-        deleteIntfs: bool = True,  # noqa: N803
+        deleteIntfs: bool = True,
     ) -> None:
         """Mininet's hook for making the pair; both nodes are always given here."""
         del deleteIntfs
-        node1.netlink.veth(intfname1, addr1, intfname2, addr2, peer=node2.namespace)
+        index = FAR_INDEXES + len(node2.intfs)
+        node2.netlink.veth(intfname2, addr2, intfname1, addr1, peer=node1.namespace, index=index)
 
 
 class _InNamespace:
@@ -104,7 +108,7 @@ class _InNamespace:
     shell: Any
     waiting: bool
 
-    def startShell(self, mnopts: str | None = None) -> None:  # noqa: N802
+    def startShell(self, mnopts: str | None = None) -> None:
         """Called by Mininet's constructor: take over the holder that was made already."""
         del mnopts
         self.namespace: Namespace = self.params["namespace"]
@@ -125,7 +129,7 @@ class _InNamespace:
             super().startShell(mnopts=f"-cda{holder}")  # type: ignore[misc]
             self.pid = holder
 
-    def sendCmd(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802
+    def sendCmd(self, *args: Any, **kwargs: Any) -> None:
         """Mininet's sendCmd; starts the node's shell when it is first needed."""
         self._ensure_shell()
         super().sendCmd(*args, **kwargs)  # type: ignore[misc]
@@ -143,10 +147,10 @@ class Machine(_InNamespace, Host):  # type: ignore[misc]
     ((destination, gateway) pairs), `forward` (be a router).
     """
 
-    def config(  # type: ignore[override]
+    def config(
         self,
         ip: str | None = None,
-        defaultRoute: str | None = None,  # noqa: N803
+        defaultRoute: str | None = None,
         routes: Sequence[tuple[str, str]] = (),
         forward: bool = False,
         sysctls: Mapping[str, str | int] | None = None,
@@ -162,7 +166,7 @@ class Machine(_InNamespace, Host):  # type: ignore[misc]
             self.setDefaultRoute(defaultRoute)
         return {"ip": ip}
 
-    def setDefaultRoute(self, intf: Any = None) -> None:  # noqa: N802
+    def setDefaultRoute(self, intf: Any = None) -> None:
         """`via ADDRESS`, `dev NAME via ADDRESS`, or an interface."""
         words = str(intf).split()
         given = dict(zip(words[::2], words[1::2], strict=True)) if len(words) % 2 == 0 else {"dev": str(intf)}
@@ -183,7 +187,7 @@ class BridgeSwitch(_InNamespace, Switch):  # type: ignore[misc]
             if intf.name != "lo":
                 self.netlink.enslave(intf.name, self.name)
 
-    def stop(self, deleteIntfs: bool = True) -> None:  # noqa: N803
+    def stop(self, deleteIntfs: bool = True) -> None:
         """Remove the bridge."""
         self.netlink.delete_link(self.name)
         super().stop(deleteIntfs)
@@ -210,11 +214,11 @@ class LabNet(Mininet):  # type: ignore[misc]
     def _holder(self, name: str, role: Role) -> Namespace:
         return Namespace(name, self._holders[name], role)
 
-    def addHost(self, name: str, cls: Any = None, **params: Any) -> Any:  # noqa: N802
+    def addHost(self, name: str, cls: Any = None, **params: Any) -> Any:
         """Mininet's addHost, with the namespace that the zygote made."""
         return super().addHost(name, cls, namespace=self._holder(name, params.get("role", "host")), **params)
 
-    def addSwitch(self, name: str, cls: Any = None, **params: Any) -> Any:  # noqa: N802
+    def addSwitch(self, name: str, cls: Any = None, **params: Any) -> Any:
         """Mininet's addSwitch, with the namespace that the zygote made."""
         return super().addSwitch(name, cls, namespace=self._holder(name, "switch"), **params)
 

@@ -18,7 +18,6 @@ from typing import Literal
 
 from hoplab.net.kernel import CLONE_NEWNET, setns
 
-
 Role = Literal["client", "router", "balancer", "node", "pod", "switch", "host"]
 
 

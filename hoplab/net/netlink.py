@@ -91,10 +91,13 @@ class Netlink:
         ]
 
     def veth(
-        self, name: str, mac: str, peer_name: str, peer_mac: str, *, peer: Namespace, mtu: int = 1500, up: bool = True
+        self, name: str, mac: str, peer_name: str, peer_mac: str, *, peer: Namespace, index: int, mtu: int = 1500
     ) -> None:
-        """A veth pair, this end here and the other in `peer`, both with checksum offload off."""
-        del up
+        """A veth pair, this end here and the other in `peer`, both with checksum offload off.
+
+        `index` (of this end) must differ from the one that the far end gets: Linux takes up to a second to
+        declare a pair of equal indexes operational (net/core/link_watch.c, urgent events).
+        """
         self._do(
             f"veth {name} <-> {peer.name}:{peer_name}",
             "link",
@@ -103,6 +106,7 @@ class Netlink:
             kind="veth",
             address=mac,
             mtu=mtu,
+            index=index,
             peer={"ifname": peer_name, "address": peer_mac, "mtu": mtu, "net_ns_pid": peer.pid},
         )
         for namespace, interface in ((self.namespace, name), (peer, peer_name)):
@@ -310,6 +314,4 @@ def write_sysctls(namespace: Namespace, settings: Mapping[str, str | int]) -> No
                 with open(path, "w", encoding="ascii") as knob:
                     knob.write(str(value))
             except OSError as error:
-                raise OSError(
-                    error.errno, f"{namespace.name}: sysctl {key}={value}: {error.strerror}"
-                ) from error
+                raise OSError(error.errno, f"{namespace.name}: sysctl {key}={value}: {error.strerror}") from error

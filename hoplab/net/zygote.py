@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -285,7 +284,7 @@ def _loopback_up() -> None:
 
 
 def _write(path: str, text: str) -> None:
-    """Put a file in the place of another: one that the host's root owns can be replaced in a user namespace, not opened."""
+    """Put a file in the place of another: a user namespace can replace what the host's root owns, not open it."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         file.write(text)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hoplab.hops.evidence import (
+    BaseChain,
     ConntrackEvent,
     Evidence,
     Frame,
@@ -155,6 +156,7 @@ class Observer:
         self._traces: list[TraceEvent] = []
         self._conntrack: list[ConntrackEvent] = []
         self._rules: dict[RuleId, RuleText] = {}
+        self._chains: dict[BaseChain, None] = {}
         self._past_interfaces: list[Interface] = []
         self._losses: dict[tuple[str, str], int] = {}
         self._events = 0
@@ -370,6 +372,7 @@ class Observer:
             rules=dict(self._rules),
             interfaces=tuple(self.interfaces()),
             losses=self.losses(),
+            chains=tuple(self._chains),
         )
 
     def interfaces(self) -> list[Interface]:
@@ -392,7 +395,9 @@ class Observer:
             for name, w in self._watched.items()
             if w.target.trace and (names is None or name in names)
         ]
-        self._rules.update(rule_texts.snapshot(chosen))
+        rules, chains = rule_texts.snapshot(chosen)
+        self._rules.update(rules)
+        self._chains.update(dict.fromkeys(chains))
 
     def _resolve(self, traces: Sequence[TraceEvent]) -> None:
         unknown = {

@@ -48,7 +48,8 @@ class FrameRing:
         blocks = max(1, slots // per_block)
         self._slots = blocks * per_block
         with namespace.entered():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            # What comes before the ring is there goes to an ordinary queue, which making the ring empties.
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V2)
         # Receive times are only taken while somebody asks for them.
         self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -56,9 +57,6 @@ class FrameRing:
         self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
         self._map = mmap.mmap(self._socket.fileno(), blocks * BLOCK_BYTES)
         self._next = 0
-        # Bound last: with the protocol given at once, frames would come before the ring is there.
-        with namespace.entered():
-            self._socket.bind(("", ETH_P_ALL))
 
     def fileno(self) -> int:
         """Readable when a frame is there."""

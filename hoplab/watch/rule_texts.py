@@ -12,7 +12,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from hoplab.hops.evidence import RuleId, RuleText
+from hoplab.hops.evidence import BaseChain, RuleId, RuleText
 from hoplab.net.namespaces import CommandFailed, Namespace
 
 _HANDLE = re.compile(r" # handle (\d+)$")
@@ -20,6 +20,8 @@ _TABLE = re.compile(r"^table (\S+) (\S+) \{")
 _CHAIN = re.compile(r"^\tchain (\S+) \{")
 _OTHER_BLOCK = re.compile(r"^\t(?:set|map|flowtable|ct \S+|quota|counter|limit|secmark|synproxy) \S+ \{")
 _COMMENT = re.compile(r'--comment (?:"((?:[^"\\]|\\.)*)"|(\S+))|(?:^| )comment "([^"]*)"')
+_HOOK = re.compile(r"^\t\ttype \S+ hook (\S+) (?:device \S+ )?priority (-?\w+)(?: ([+-] \d+))?;")
+_PRIORITIES = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 _SAVE_TOOLS = {"ip": "iptables-save", "ip6": "ip6tables-save"}
 
 Place = tuple[str, str, str]
@@ -46,6 +48,22 @@ def nft_rules(listing: str) -> Iterator[tuple[Place, int, str]]:
             if match := _HANDLE.search(pending):
                 yield (family, table, chain), int(match.group(1)), pending[: match.start()].strip()
                 pending = ""
+
+
+def base_chains(node: str, listing: str) -> list[BaseChain]:
+    """The chains that hang on a hook, from the output of `nft list ruleset` (pure)."""
+    family = table = chain = ""
+    found = []
+    for line in listing.splitlines():
+        if match := _TABLE.match(line):
+            family, table = match.groups()
+        elif match := _CHAIN.match(line):
+            chain = match.group(1)
+        elif match := _HOOK.match(line):
+            hook, name, offset = match.groups()
+            number = _PRIORITIES[name] if name in _PRIORITIES else int(name)
+            found.append(BaseChain(node, family, table, chain, hook, number + int((offset or "0").replace(" ", ""))))
+    return found
 
 
 def saved_rules(family: str, listing: str) -> dict[Place, list[str]]:
@@ -87,8 +105,8 @@ def _without_counters(text: str) -> str:
     return re.sub(r"counter packets \d+ bytes \d+ ?", "", text)
 
 
-def snapshot(namespaces: Sequence[Namespace]) -> dict[RuleId, RuleText]:
-    """Every rule of these namespaces, all of them asked at the same time.
+def snapshot(namespaces: Sequence[Namespace]) -> tuple[dict[RuleId, RuleText], list[BaseChain]]:
+    """Every rule and base chain of these namespaces, all of them asked at the same time.
 
     Raises CommandFailed when nft or iptables-save fails.
     """
@@ -104,9 +122,11 @@ def snapshot(namespaces: Sequence[Namespace]) -> dict[RuleId, RuleText]:
     for (ns, family), output in zip(wanted, outputs, strict=True):
         saved.setdefault(ns.name, []).append(saved_rules(family, output))
     found: dict[RuleId, RuleText] = {}
+    chains = []
     for ns, listing in zip(namespaces, listings, strict=True):
         found.update(join(ns.name, listing, saved.get(ns.name, ())))
-    return found
+        chains += base_chains(ns.name, listing)
+    return found, chains
 
 
 def _run(commands: Sequence[tuple[Namespace, list[str]]]) -> list[str]:

@@ -1,0 +1,113 @@
+"""The cloud controller in small: gives LoadBalancer Services a balancer, and the balancer its candidates.
+
+Which nodes are candidates is decided by asking each of them over the network, from
+the balancer, every time: a node that does not answer 200 gets no new flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from hoplab.cluster.health import KUBE_PROXY_HEALTHZ_PORT, Finding, HealthChecker, Target
+from hoplab.cluster.options import ClusterOptions
+from hoplab.dataplane.balancer import Backend, Balancer, Frontend, balancer_changes, local_addresses, policy_routes
+from hoplab.errors import HoplabError
+from hoplab.kube.types import Node, Service
+from hoplab.net.loop import Loop
+from hoplab.net.machines import Machine
+
+
+class BalancerFailed(HoplabError):
+    """The balancer could not be set up; str() says at which step."""
+
+
+def health_target(service: Service, node: Node) -> Target:
+    """Where a balancer asks whether this node may get flows of this Service (pure).
+
+    Policy Local: the Service's healthCheckNodePort.  Cluster: kube-proxy's healthz.
+    """
+    if service.external_traffic_policy == "Local" and service.health_check_node_port:
+        return Target(node.name, node.addresses[0], service.health_check_node_port, "/healthz")
+    return Target(node.name, node.addresses[0], KUBE_PROXY_HEALTHZ_PORT, "/healthz")
+
+
+def frontends(
+    services: Sequence[Service], nodes: Sequence[Node], healthy: Mapping[Target, bool], mode: str
+) -> tuple[Frontend, ...]:
+    """A frontend for each address and port of each LoadBalancer Service, with the nodes that may get its flows (pure).
+
+    Mode nat and proxy send to the node port; passthrough keeps address and port.
+    """
+    found = []
+    for service in services:
+        if service.type != "LoadBalancer":
+            continue
+        candidates = [node for node in nodes if healthy.get(health_target(service, node), False)]
+        for ingress in service.load_balancer_ingress:
+            for port in service.ports:
+                where = port.port if mode == "passthrough" else port.node_port
+                backends = tuple(Backend(node.name, node.addresses[0], where) for node in candidates if where)
+                label = f"{service.key}:{port.name}" if port.name else service.key
+                found.append(Frontend(ingress.ip, port.port, port.protocol, label, backends))
+    return tuple(found)
+
+
+class BalancerAgent:
+    """The balancer's machine: health checks, rules, routes."""
+
+    def __init__(self, machine: Machine, options: ClusterOptions, loop: Loop) -> None:
+        self.machine, self._options = machine, options
+        self._checker = HealthChecker(loop, machine.namespace)
+        self._loaded: Balancer | None = None
+        self.findings: tuple[Finding, ...] = ()
+        """What the last round of health checks found."""
+        self.always_healthy = False
+        """A lesson's fault: take every node for healthy without listening to it."""
+
+    @property
+    def configuration(self) -> Balancer | None:
+        """What was loaded last."""
+        return self._loaded
+
+    def sync(self, services: Sequence[Service], nodes: Sequence[Node], timeout_s: float = 1.0) -> bool:
+        """Ask every node, then load what follows from the answers; whether anything changed.
+
+        Raises CommandFailed with nft's words.
+        """
+        wanted = [s for s in services if s.type == "LoadBalancer" and s.load_balancer_ingress]
+        targets = [health_target(service, node) for service in wanted for node in nodes]
+        self.findings = tuple(self._checker.ask(targets, timeout_s)) if targets else ()
+        healthy = {f.target: f.healthy or self.always_healthy for f in self.findings}
+        now = Balancer(
+            self._options.algorithm,
+            self._options.mode,
+            frontends(wanted, nodes, healthy, self._options.mode),
+            inside=(*self._options.proxy.cluster_cidrs, *(f"{node.addresses[0]}/32" for node in nodes)),
+        )
+        if now == self._loaded:
+            return False
+        if self._options.mode == "passthrough":
+            for route in policy_routes(node.addresses[0] for node in nodes):
+                self.machine.netlink.rule(fwmark=route.mark, table=route.table, priority=1000)
+                self.machine.netlink.route("default", via=route.via, table=route.table)
+        for address in local_addresses(now):
+            self.machine.netlink.address("lo", f"{address}/32")
+        text = balancer_changes(self._loaded, now)
+        if text:
+            self.machine.namespace.run(["nft", "-f", "-"], text)
+        self._loaded = now
+        return True
+
+    def drop_candidate(self, node: str) -> None:
+        """Load the present configuration without one node (a lesson's fault)."""
+        if self._loaded is None:
+            raise BalancerFailed("the balancer has no configuration yet")
+        now = replace(
+            self._loaded,
+            frontends=tuple(
+                replace(f, backends=tuple(b for b in f.backends if b.node != node)) for f in self._loaded.frontends
+            ),
+        )
+        self.machine.namespace.run(["nft", "-f", "-"], balancer_changes(self._loaded, now))
+        self._loaded = now

@@ -1,0 +1,263 @@
+"""The cluster: builds the machines, holds the objects, and converges until nothing changes.
+
+One `converge` does what the controllers of a real cluster do one after the other:
+workloads become pods, pods get nodes and addresses, addresses become endpoints,
+Services get their IPs and ports, nodes get rules, the balancer its candidates.
+Every step decides in pure functions from what the step before left.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hoplab.cluster import endpoints, fabric, scheduler, workloads
+from hoplab.cluster.balancing import BalancerAgent
+from hoplab.cluster.images import program
+from hoplab.cluster.node import NodeAgent, PodOnNode, attach, cloud_cni_config
+from hoplab.cluster.options import CLUSTER_CIDR, ClusterOptions
+from hoplab.cluster.topology import build_topology, chapter_cni_config
+from hoplab.dataplane.rules import families_of
+from hoplab.errors import HoplabError, InputError
+from hoplab.kube.allocate import allocate
+from hoplab.kube.types import EndpointSlice, Node, Pod, Service, Workload
+from hoplab.net.cni import CniError
+from hoplab.net.loop import Loop
+from hoplab.net.machines import LabNet, Machine
+from hoplab.net.namespaces import Namespace
+from hoplab.net.zygote import Zygote
+
+NODE_PORTS = range(30000, 32768)
+MOST_ROUNDS = 10
+"""Converging rounds before something must be wrong: two controllers that undo each other."""
+
+Key = tuple[str, str]
+"""namespace, name"""
+
+
+class NotConverging(HoplabError):
+    """The controllers keep changing things."""
+
+
+@dataclass(slots=True)
+class Objects:
+    """What was applied, as typed values by (namespace, name)."""
+
+    services: dict[Key, Service] = field(default_factory=dict)
+    pods: dict[Key, Pod] = field(default_factory=dict)
+    workloads: dict[tuple[str, str, str], Workload] = field(default_factory=dict)
+    slices: dict[Key, EndpointSlice] = field(default_factory=dict)
+
+
+class Cluster:
+    """One running cluster inside the sandbox."""
+
+    def __init__(self, zygote: Zygote, options: ClusterOptions) -> None:
+        self.options = options
+        self.loop = Loop()
+        self.objects = Objects()
+        self.slices: tuple[EndpointSlice, ...] = ()
+        self.warnings: list[str] = []
+        self.nodes: dict[str, NodeAgent] = {}
+        self._zygote = zygote
+        self._chance = random.Random(options.seed)
+        self.net: LabNet
+        self.balancer: BalancerAgent | None = None
+        self.timings_s: dict[str, float] = {}
+
+    def build(self) -> None:
+        """Make the machines of the topology and prepare the nodes.  Raises InputError for an unknown topology."""
+        started = time.monotonic()
+        options = self.options
+        self.net = LabNet(build_topology(options), self._zygote)
+        self.net.start()
+        given = {node.name: node for node in options.machines}
+        for machine in self.net.hosts:
+            role = machine.params.get("role", "host")
+            if role == "node":
+                node = given.get(machine.name) or _node(machine)
+                self.nodes[machine.name] = NodeAgent(machine, node, options.proxy, self._zygote, self.loop)
+            elif role == "balancer":
+                self.balancer = BalancerAgent(machine, options, self.loop)
+        mtu = fabric.pod_mtu(options.fabric)
+        for agent in self.nodes.values():
+            for address in (*agent.node.addresses, *agent.node.extra_addresses):
+                agent.machine.netlink.address("eth0", f"{address}/{'64' if ':' in address else '16'}")
+            if options.topology == "single":
+                agent.prepare("k8s.conf", chapter_cni_config())
+            else:
+                agent.prepare("10-hoplab.conflist", cloud_cni_config(agent.node.pod_cidrs, mtu))
+        fabric.connect(tuple(self.nodes.values()), options.fabric)
+        self.timings_s["build"] = time.monotonic() - started
+
+    # What there is
+
+    def namespaces(self) -> dict[str, Namespace]:
+        """Every namespace of the lab by its name: machines, switches, pods."""
+        found = {machine.name: machine.namespace for machine in (*self.net.hosts, *self.net.switches)}
+        for running in self.running():
+            found[running.namespace.name] = running.namespace
+        return found
+
+    def running(self) -> list[PodOnNode]:
+        """Every pod, by node and in order of start."""
+        return [running for agent in self.nodes.values() for running in agent.pods.values()]
+
+    def pod(self, name: str, namespace: str = "default") -> PodOnNode:
+        """A running pod by its name, or by the beginning of a name that only one pod has.  Raises InputError."""
+        found = [r for r in self.running() if r.pod.meta.namespace == namespace and r.pod.meta.name == name]
+        found = found or [
+            r for r in self.running() if r.pod.meta.namespace == namespace and r.pod.meta.name.startswith(f"{name}-")
+        ]
+        if len(found) != 1:
+            names = ", ".join(r.pod.meta.name for r in self.running()) or "none"
+            raise InputError(f"no single pod is called {name!r} in namespace {namespace!r}; running pods: {names}")
+        return found[0]
+
+    def service(self, name: str, namespace: str = "default") -> Service:
+        """A Service with its addresses.  Raises InputError when there is none of that name."""
+        service = self.objects.services.get((namespace, name))
+        if service is None:
+            known = ", ".join(s.key for s in self.objects.services.values()) or "none"
+            raise InputError(f"no Service is called {namespace}/{name}; there are: {known}")
+        return service
+
+    def object_of(self) -> Mapping[str, str]:
+        """Chain name -> what it exists for, over all nodes."""
+        return {chain: about for agent in self.nodes.values() for chain, about in agent.proxy.object_of().items()}
+
+    # Changing it
+
+    def apply(
+        self,
+        services: Iterable[Service] = (),
+        pods: Iterable[Pod] = (),
+        workload_list: Iterable[Workload] = (),
+        slices: Iterable[EndpointSlice] = (),
+    ) -> None:
+        """Take objects over; those of the same name are replaced.  Nothing happens before `converge`."""
+        for service in services:
+            self.objects.services[service.meta.namespace, service.meta.name] = service
+        for pod in pods:
+            self.objects.pods[pod.meta.namespace, pod.meta.name] = pod
+        for workload in workload_list:
+            self.objects.workloads[workload.kind, workload.meta.namespace, workload.meta.name] = workload
+        for piece in slices:
+            self.objects.slices[piece.meta.namespace, piece.meta.name] = piece
+
+    def converge(self) -> None:
+        """Run the controllers until nothing changes.
+
+        Raises InputError for objects that can't be (a node that isn't there, an address that is taken),
+        CniError, CommandFailed or SpawnFailed for what failed on the way, NotConverging.
+        """
+        started = time.monotonic()
+        for _round in range(MOST_ROUNDS):
+            changed = self._allocate()
+            changed |= self._run_pods()
+            changed |= self._sync_rules()
+            if not changed:
+                break
+        else:
+            raise NotConverging(f"the cluster still changes after {MOST_ROUNDS} rounds of its controllers")
+        self.check_health()
+        self.timings_s["converge"] = self.timings_s.get("converge", 0.0) + time.monotonic() - started
+
+    def check_health(self, timeout_s: float = 1.0) -> bool:
+        """Have the balancer ask the nodes and follow their answers; whether its configuration changed."""
+        if self.balancer is None:
+            return False
+        nodes = [agent.node for agent in self.nodes.values()]
+        return self.balancer.sync(tuple(self.objects.services.values()), nodes, timeout_s)
+
+    def _allocate(self) -> bool:
+        before = tuple(self.objects.services.values())
+        after = allocate(
+            before,
+            service_cidrs=self.options.service_cidrs,
+            node_ports=NODE_PORTS,
+            vips=self.options.vips,
+            chance=self._chance,
+        )
+        for service in after:
+            self.objects.services[service.meta.namespace, service.meta.name] = service
+        return bool(after != before)
+
+    def _run_pods(self) -> bool:
+        running = [r.pod for r in self.running()]
+        names = list(self.nodes)
+        owned = [pod for pod in running if pod.owner]
+        plan = workloads.plan(tuple(self.objects.workloads.values()), owned, names, self._chance)
+        present = {(pod.meta.namespace, pod.meta.name): pod for pod in running}
+        bare = [pod for key, pod in self.objects.pods.items() if key not in present]
+        gone = [pod for key, pod in present.items() if not pod.owner and key not in self.objects.pods]
+        self.stop_pods([*plan.delete, *gone])
+        new = scheduler.schedule([*bare, *plan.create], running, names)
+        self._start_pods(new)
+        return bool(new or plan.delete or gone)
+
+    def _start_pods(self, pods: Sequence[Pod]) -> None:
+        if not pods:
+            return
+        ipv6 = any(":" in cidr for agent in self.nodes.values() for cidr in agent.node.pod_cidrs)
+        sandboxes = []
+        for name, agent in self.nodes.items():
+            sandboxes += agent.sandboxes([pod for pod in pods if pod.node_name == name], ipv6=ipv6)
+        try:
+            started = attach(sandboxes)
+        except CniError as error:
+            raise InputError(str(error)) from error
+        for running in started:
+            self.nodes[running.pod.node_name].start_servers(running)
+            for container in running.pod.containers:
+                warning = program(container).warning
+                if warning:
+                    self.warnings.append(f"{running.pod.origin}: pod {running.pod.meta.name}: {warning}")
+
+    def stop_pods(self, pods: Sequence[Pod]) -> None:
+        """Stop pods at once (no grace)."""
+        for name, agent in self.nodes.items():
+            agent.detach([(pod.meta.namespace, pod.meta.name) for pod in pods if pod.node_name == name])
+
+    def _sync_rules(self) -> bool:
+        services = tuple(self.objects.services.values())
+        pods = [endpoints.RunningPod(r.pod, r.ips, zone=self.nodes[r.pod.node_name].node.zone) for r in self.running()]
+        made = endpoints.slices(services, pods)
+        self.slices = (*made, *self.objects.slices.values())
+        changed = [agent for agent in self.nodes.values() if agent.proxy.start_sync(services, self.slices)]
+        for agent in changed:
+            agent.proxy.finish_sync()
+        for name, agent in self.nodes.items():
+            agent.serve_health(services, _local_endpoints(self.slices, name))
+        return bool(changed)
+
+    def masquerade_outbound(self) -> None:
+        """Load ip-masq-agent's chain on every node: what leaves the cluster gets the node's address."""
+        inside = (CLUSTER_CIDR, *self.options.service_cidrs, "10.240.0.0/16", "127.0.0.0/8", "169.254.0.0/16")
+        text = fabric.masquerade_text(inside)
+        for agent in self.nodes.values():
+            if "IPv4" in families_of(agent.node):
+                agent.namespace.run(["iptables-restore", "--noflush"], text)
+
+
+def _node(machine: Machine) -> Node:
+    """The Node object of a machine, from what its topology says."""
+    return Node(
+        machine.name,
+        (str(machine.params["ip"]).partition("/")[0],),
+        pod_cidrs=(str(machine.params["pod_cidr"]),),
+        labels={"kubernetes.io/hostname": machine.name},
+    )
+
+
+def _local_endpoints(slices: Iterable[EndpointSlice], node: str) -> dict[str, int]:
+    """Service -> number of ready endpoints on a node: what a healthCheckNodePort tells."""
+    found: dict[str, set[str]] = {}
+    for piece in slices:
+        key = f"{piece.meta.namespace}/{piece.service}"
+        for endpoint in piece.endpoints:
+            if endpoint.ready and endpoint.node_name == node:
+                found.setdefault(key, set()).update(endpoint.addresses)
+    return {key: len(addresses) for key, addresses in found.items()}

@@ -1,0 +1,29 @@
+"""How a cluster is to be built: everything a user can choose, in one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hoplab.dataplane.balancer import Algorithm, Mode
+from hoplab.dataplane.config import ProxyConfig
+from hoplab.kube.types import Node
+
+Fabric = Literal["routes", "vxlan"]
+CLUSTER_CIDR = "10.1.0.0/16"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """Choices with their defaults.  `machines` overrides what the topology says of its nodes (check files do)."""
+
+    topology: str = "cloud"
+    nodes: int = 2
+    fabric: Fabric = "routes"
+    algorithm: Algorithm = "hash"
+    mode: Mode = "nat"
+    proxy: ProxyConfig = field(default_factory=lambda: ProxyConfig(cluster_cidrs=(CLUSTER_CIDR,)))
+    service_cidrs: tuple[str, ...] = ("10.0.0.0/16",)
+    vips: str = "198.51.100.0/24"
+    seed: int = 7
+    machines: tuple[Node, ...] = ()

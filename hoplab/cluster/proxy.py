@@ -1,0 +1,87 @@
+"""kube-proxy on one node: decides by pure functions, loads by one transaction a family, remembers what it loaded.
+
+A first sync loads the whole text; a later one loads only what changed, as kube-proxy
+does, and nothing when nothing changed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hoplab.dataplane import iptables, iptables_text, nftables
+from hoplab.dataplane.config import ProxyConfig
+from hoplab.dataplane.nft_text import Table
+from hoplab.dataplane.nft_text import changes as nft_changes
+from hoplab.dataplane.rules import families_of
+from hoplab.dataplane.view import View, view
+from hoplab.kube.types import EndpointSlice, IPFamily, Node, Service
+from hoplab.net.namespaces import CommandFailed, Namespace
+
+RESTORE = {"IPv4": "iptables-restore", "IPv6": "ip6tables-restore"}
+
+
+@dataclass(slots=True)
+class _Loading:
+    argv: list[str]
+    text: str
+    process: subprocess.Popen[str]
+
+
+class KubeProxy:
+    """Keeps one node's rules in step with Services and endpoint slices."""
+
+    def __init__(self, namespace: Namespace, node: Node, config: ProxyConfig) -> None:
+        self.namespace, self.node, self.config = namespace, node, config
+        self._tables: dict[IPFamily, iptables_text.Tables] = {}
+        self._nft: dict[IPFamily, Table] = {}
+        self._loading: list[_Loading] = []
+
+    def start_sync(self, services: Sequence[Service], slices: Sequence[EndpointSlice]) -> bool:
+        """Decide and start loading; False when nothing changed.  `finish_sync` must follow."""
+        for family in families_of(self.node):
+            seen = view(services, slices, self.node, family)
+            text = self._nftables(seen, family) if self.config.mode == "nftables" else self._iptables(seen, family)
+            if text:
+                argv = ["nft", "-f", "-"] if self.config.mode == "nftables" else [RESTORE[family], "--noflush"]
+                process = self.namespace.popen(
+                    argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                )
+                self._loading.append(_Loading(argv, text, process))
+        return bool(self._loading)
+
+    def _iptables(self, seen: View, family: IPFamily) -> str:
+        before = self._tables.get(family)
+        now = self._tables[family] = iptables.build_from_view(seen, self.config, before)
+        if before is None:
+            return now.text()
+        return "" if before == now else iptables_text.changes(before, now)
+
+    def _nftables(self, seen: View, family: IPFamily) -> str:
+        before = self._nft.get(family)
+        now = self._nft[family] = nftables.build_from_view(seen, self.config, before)
+        return nft_changes(before, now)
+
+    def finish_sync(self) -> None:
+        """Wait until the rules are in the kernel.  Raises CommandFailed with the loader's words."""
+        loading, self._loading = self._loading, []
+        for one in loading:
+            output, _ = one.process.communicate(one.text, timeout=120)
+            if one.process.returncode != 0:
+                raise CommandFailed(self.namespace.name, one.argv, one.process.returncode, output)
+
+    def forget(self) -> None:
+        """Have the next sync load everything again (somebody else changed the rules)."""
+        self._tables.clear()
+        self._nft.clear()
+
+    def object_of(self) -> dict[str, str]:
+        """Chain name -> the Kubernetes object that it exists for, of the rules loaded last (iptables mode)."""
+        found = {}
+        for tables in self._tables.values():
+            for (_table, chain), rules in tables.chains.items():
+                about = next((rule.about for rule in rules if rule.about), "")
+                if about:
+                    found[chain] = about
+        return found

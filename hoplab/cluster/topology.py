@@ -1,0 +1,76 @@
+"""Topologies by name: files of `topologies/` with a Mininet Topo and a table `topos`, as `mn --custom` wants them."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+from pathlib import Path
+from typing import Any
+
+from mininet.topo import Topo
+
+from hoplab.cluster.options import ClusterOptions
+from hoplab.errors import InputError
+from hoplab.net.machines import Machine
+
+FOLDER = Path(__file__).resolve().parents[2] / "topologies"
+
+CHAPTER_CNI = {
+    "name": "rkt.kubernetes.io",
+    "type": "bridge",
+    "bridge": "mybridge",
+    "mtu": 1460,
+    "addIf": "true",
+    "isGateway": True,
+    "ipMasq": True,
+    "ipam": {
+        "type": "host-local",
+        "subnet": "10.1.0.0/16",
+        "gateway": "10.1.0.1",
+        "routes": [{"dst": "0.0.0.0/0"}],
+    },
+}
+
+
+def chapter_cni_config() -> str:
+    """The chapter's k8s.conf, as it is printed there."""
+    import json
+
+    return json.dumps(CHAPTER_CNI, indent=1) + "\n"
+
+
+def names() -> list[str]:
+    """Topologies there are."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+
+
+def build_topology(options: ClusterOptions) -> Topo:
+    """The Topo for these options.  Raises InputError for an unknown name or a wrong number of nodes."""
+    known = names()
+    if options.topology not in known:
+        near = difflib.get_close_matches(options.topology, known, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"no topology is called {options.topology!r}; there are {', '.join(known)}{hint}")
+    maker = _load(options.topology)
+    settings: dict[str, Any] = {
+        "nodes": len(options.machines) or options.nodes,
+        "way_out": "router" if options.mode == "passthrough" else "lb",
+    }
+    try:
+        return maker(host=Machine, **settings)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _load(name: str) -> Any:
+    path = FOLDER / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"topologies.{name}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path}: can't be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    table = getattr(module, "topos", None)
+    if not isinstance(table, dict) or not inspect.isclass(table.get(name)):
+        raise InputError(f"{path}: expected a table `topos` with an entry {name!r}, as mn --custom wants it")
+    return table[name]

@@ -1,0 +1,385 @@
+"""What a scenario script is given: a running lab to send packets in, and expectations that become checks.
+
+Every send waits until the lab has fallen silent, joins what was seen to one flow and
+hands that back; every `expect_...` is one check of the run.  Nothing here looks at
+configuration to say that something works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hoplab.cluster.cluster import Cluster
+from hoplab.cluster.node import NodeAgent, PodOnNode
+from hoplab.errors import InputError
+from hoplab.hops import verdict
+from hoplab.hops.evidence import ConntrackEvent
+from hoplab.hops.findings import Check
+from hoplab.hops.flow import ProbeKey, flows
+from hoplab.hops.story import Flow, Outcome
+from hoplab.kube.types import Service, ServicePort
+from hoplab.net.namespaces import Namespace
+from hoplab.probe.prober import Prober
+from hoplab.probe.result import Probe, ProbeResult
+from hoplab.watch.observer import Observer, Target
+
+TRIES_PER_NODE = 16
+"""How many flows are tried, for each node, until the balancer picks the wanted one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a probe goes: an address, a port, and what a reader calls it."""
+
+    address: str
+    port: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRef:
+    """A Service of the running lab.  Sent to as it is, a probe goes to the balancer's address, else the cluster IP."""
+
+    service: Service
+    port_name: str = ""
+
+    @property
+    def name(self) -> str:
+        """The Service's name."""
+        return self.service.meta.name
+
+    @property
+    def port(self) -> ServicePort:
+        """The chosen port (the first when none was named)."""
+        for port in self.service.ports:
+            if self.port_name in ("", port.name, str(port.port)):
+                return port
+        raise InputError(f"Service {self.service.key} has no port {self.port_name!r}")
+
+    @property
+    def cluster_ip(self) -> str:
+        """Its first cluster IP."""
+        return self.service.cluster_ips[0] if self.service.cluster_ips else ""
+
+    @property
+    def vip(self) -> str:
+        """The balancer's address for it, '' when it has none."""
+        return self.service.load_balancer_ingress[0].ip if self.service.load_balancer_ingress else ""
+
+    @property
+    def node_port(self) -> int:
+        """The chosen port's node port."""
+        return self.port.node_port
+
+    def destination(self) -> Destination:
+        """Where a probe to this Service goes."""
+        return Destination(self.vip or self.cluster_ip, self.port.port, self.service.key)
+
+    def at_cluster_ip(self) -> Destination:
+        """Its cluster IP, for pods and nodes."""
+        return Destination(self.cluster_ip, self.port.port, self.service.key)
+
+
+class Sent:
+    """A probe that was sent and its flow; each `expect_...` adds one check to the run and returns it."""
+
+    def __init__(self, lab: Lab, flow: Flow, result: ProbeResult) -> None:
+        self._lab, self.flow, self.result = lab, flow, result
+
+    @property
+    def pod(self) -> str:
+        """Name of the pod that answered, by its own word."""
+        return self.result.pod
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The namespaces that the first packet was seen in, in order."""
+        return tuple(hop.node for hop in self.flow.forward)
+
+    def _keep(self, check: Check) -> Check:
+        return self._lab.keep(check)
+
+    def expect_outcome(self, outcome: Outcome, name: str = "") -> Check:
+        """How the exchange ended, as the sender's interface saw it."""
+        return self._keep(verdict.expect_outcome(self.flow, outcome, name))
+
+    def expect_hops(self, *nodes: str, name: str = "") -> Check:
+        """The namespaces that the first packet passed, exactly these in this order."""
+        return self._keep(verdict.expect_hops(self.flow, *nodes, name=name))
+
+    def expect_reply_hops(self, *nodes: str, name: str = "") -> Check:
+        """The namespaces that the first answer passed."""
+        return self._keep(verdict.expect_reply_hops(self.flow, *nodes, name=name))
+
+    def expect_dnat(self, on: str, to: PodOnNode | NodeAgent | str, port: int, name: str = "") -> Check:
+        """On that node the destination became this pod's, node's or given address."""
+        return self._keep(verdict.expect_dnat(self.flow, on, _address(to), port, name))
+
+    def expect_masquerade(self, on: str, name: str = "", **options: Any) -> Check:
+        """On that node a masquerade rule took the packet and its source changed."""
+        return self._keep(verdict.expect_masquerade(self.flow, on, name=name, **options))
+
+    def expect_no_masquerade(self, on: str, name: str = "") -> Check:
+        """On that node the source stayed, and the traced rules show why."""
+        return self._keep(verdict.expect_no_masquerade(self.flow, on, name))
+
+    def expect_no_nat(self, on: str = "", name: str = "") -> Check:
+        """No address or port changed on that node, or on the whole way."""
+        return self._keep(verdict.expect_no_nat(self.flow, on, name))
+
+    def expect_source_seen(self, address: PodOnNode | NodeAgent | str, at: str = "", name: str = "") -> Check:
+        """The source address with which the packet came to its receiver."""
+        return self._keep(verdict.expect_source_seen(self.flow, _address(address), at, name))
+
+    def expect_endpoint(self, *pods: PodOnNode, port: int, name: str = "") -> Check:
+        """The packet was delivered to one of these pods and answered."""
+        return self._keep(verdict.expect_endpoint(self.flow, [(pod.ips[0], port) for pod in pods], name))
+
+    def expect_reply_undone(self, name: str = "") -> Check:
+        """Each rewrite was undone on the way back, and the sender got its answer from whom it addressed."""
+        return self._keep(verdict.expect_reply_undone(self.flow, name))
+
+    def expect_conntrack(self, on: str, name: str = "", **options: Any) -> Check:
+        """That node's connection tracking remembers the rewrite."""
+        return self._keep(verdict.expect_conntrack(self.flow, on, name=name, **options))
+
+    def expect_rule(self, on: str, name: str = "", **options: Any) -> Check:
+        """The first packet met this rule there."""
+        return self._keep(verdict.expect_rule(self.flow, on, name=name, **options))
+
+    def expect_complete(self, name: str = "") -> Check:
+        """The whole exchange went through: handshake, request, answer, and both ends' FIN, on the same way."""
+        ways = {tuple(h.node for h in p.hops) for p in self.flow.passages if not p.reply and p.label != "RST"}
+        backs = {tuple(h.node for h in p.hops) for p in self.flow.passages if p.reply}
+        labels = [p.label for p in self.flow.passages]
+        observed = f"{', '.join(labels) or 'nothing'}; {len(ways)} way(s) there, {len(backs)} back"
+        if not self.result.complete:
+            observed += f"; {self.result.outcome}: {self.result.reason or 'not finished'}"
+        passed = self.result.complete and len(ways) == 1 and len(backs) == 1
+        frames = tuple(f"frame {n}" for p in self.flow.passages for h in p.hops for n in h.frames)
+        return self._keep(
+            Check(
+                name or "the whole exchange",
+                passed,
+                "handshake, request, answer and end of both directions, each packet by the same way",
+                observed,
+                (f"frames {frames[0].split()[1]} to {frames[-1].split()[1]}",) if frames else (),
+            )
+        )
+
+
+def _address(what: PodOnNode | NodeAgent | str) -> str:
+    if isinstance(what, PodOnNode):
+        return what.ips[0]
+    if isinstance(what, NodeAgent):
+        return what.node.addresses[0]
+    return what
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A namespace that probes are sent from."""
+
+    lab: Lab
+    name: str
+
+    def send_tcp(self, to: object, port: int = 0, *, balancer_picks: str = "", **options: Any) -> Sent:
+        """One TCP exchange (handshake, HTTP request and answer, both FINs).
+
+        `to`: a Service, a Destination, a pod, a node or an address (these three with
+        `port`).  `balancer_picks`: go on with new source ports until the balancer is
+        seen to choose that node.  Other options are fields of `hoplab.probe.result.Probe`.
+        Raises InputError when the balancer never picks that node.
+        """
+        if not balancer_picks:
+            return self.lab.send(self.name, "tcp", to, port, **options)
+        return self.lab.send_picked(self.name, "tcp", to, port, balancer_picks, **options)
+
+    def send_udp(self, to: object, port: int = 0, **options: Any) -> Sent:
+        """One datagram and its answer."""
+        return self.lab.send(self.name, "udp", to, port, **options)
+
+    def send_icmp(self, to: object, **options: Any) -> Sent:
+        """One echo request."""
+        return self.lab.send(self.name, "icmp", to, 0, **options)
+
+    def send_many(
+        self, to: object, count: int = 0, *, ports: Sequence[int] = (), port: int = 0, **options: Any
+    ) -> list[Sent]:
+        """Many TCP exchanges, from these source ports or from `count` fresh ones, in this order."""
+        return self.lab.send_many(self.name, to, port, ports or [0] * count, **options)
+
+
+@dataclass(slots=True)
+class Lab:
+    """The running lab, as scripts see it."""
+
+    cluster: Cluster
+    observer: Observer
+    prober: Prober
+    seed: int
+    checks: list[Check] = field(default_factory=list)
+    flows: list[Flow] = field(default_factory=list)
+    told: list[Flow] = field(default_factory=list)
+    """Flows that the story tells hop by hop; of many equal ones only some are."""
+    namespaces: dict[str, Namespace] = field(default_factory=dict)
+    on_check: Callable[[Check], None] | None = None
+    hints: list[str] = field(default_factory=list)
+
+    # Finding things
+
+    def host(self, name: str) -> Sender:
+        """Something to send from: `client`, `lb`, `router`, `node1`, `pod/NAME`.  Raises InputError."""
+        if name not in self.namespaces:
+            raise InputError(f"the lab has no {name!r}; it has {', '.join(sorted(self.namespaces))}")
+        return Sender(self, name)
+
+    def pod(self, name: str, namespace: str = "default") -> PodOnNode:
+        """A running pod."""
+        return self.cluster.pod(name, namespace)
+
+    def node(self, name: str) -> NodeAgent:
+        """A node.  Raises InputError."""
+        if name not in self.cluster.nodes:
+            raise InputError(f"the lab has no node {name!r}; its nodes are {', '.join(self.cluster.nodes)}")
+        return self.cluster.nodes[name]
+
+    def service(self, name: str, namespace: str = "default", port: str = "") -> ServiceRef:
+        """A Service with its addresses."""
+        return ServiceRef(self.cluster.service(name, namespace), port)
+
+    # Checking
+
+    def keep(self, check: Check) -> Check:
+        """Make a check part of the run."""
+        self.checks.append(check)
+        if self.on_check is not None:
+            self.on_check(check)
+        return check
+
+    def check(self, name: str, passed: bool, expected: object, observed: object, evidence: Sequence[str] = ()) -> Check:
+        """A check of the script's own; `observed` and `evidence` say what was seen and where."""
+        return self.keep(Check(name, passed, str(expected), str(observed), tuple(evidence)))
+
+    # Changing
+
+    def converge(self) -> None:
+        """Have the controllers follow a change, and watch the pods that came."""
+        self.cluster.converge()
+        self.watch_new()
+
+    def watch_new(self) -> None:
+        """Observe namespaces that were not there before, forget those that went."""
+        now = self.cluster.namespaces()
+        for name in set(self.namespaces) - set(now):
+            self.observer.remove(name)
+        self.observer.add([target(ns) for name, ns in now.items() if name not in self.namespaces])
+        self.namespaces.clear()
+        self.namespaces.update(now)
+
+    def check_health(self, timeout_s: float = 0.3) -> None:
+        """Have the balancer ask the nodes now."""
+        self.cluster.check_health(timeout_s)
+
+    def conntrack(self, node: str) -> list[ConntrackEvent]:
+        """The entries of one namespace's connection tracking."""
+        return self.observer.conntrack_entries(node)
+
+    # Sending
+
+    def destination(self, to: object, port: int) -> Destination:
+        """Where a probe to this goes.  Raises InputError for something that has no address."""
+        if isinstance(to, ServiceRef):
+            return to.destination()
+        if isinstance(to, Destination):
+            return to
+        if isinstance(to, PodOnNode):
+            return Destination(to.ips[0], port, to.namespace.name)
+        if isinstance(to, NodeAgent):
+            return Destination(to.node.addresses[0], port, to.name)
+        if isinstance(to, str):
+            return Destination(to, port, to)
+        raise InputError(f"can't send to {to!r}: expected a Service, a pod, a node or an address")
+
+    def send(self, sender: str, protocol: str, to: object, port: int, **options: Any) -> Sent:
+        """One probe; told hop by hop in the story."""
+        sent = self._send([self._probe(sender, protocol, to, port, options)])[0]
+        self.told.append(sent.flow)
+        return sent
+
+    def send_picked(self, sender: str, protocol: str, to: object, port: int, node: str, **options: Any) -> Sent:
+        """Probes from new source ports until the balancer picks `node`."""
+        tries = TRIES_PER_NODE * max(1, len(self.cluster.nodes))
+        for _number in range(tries):
+            sent = self._send([self._probe(sender, protocol, to, port, options)], keep=False)[0]
+            if entry_node(sent.flow) == node:
+                self.flows.append(sent.flow)
+                self.told.append(sent.flow)
+                return sent
+        # The last one is kept: its story shows where the flows go instead.
+        self.flows.append(sent.flow)
+        self.told.append(sent.flow)
+        self.check(
+            f"the balancer picks {node}",
+            False,
+            f"one of {tries} flows enters the cluster by {node}",
+            f"none did; the last one went {' -> '.join(sent.nodes) or 'nowhere'}",
+        )
+        return sent
+
+    def send_many(self, sender: str, to: object, port: int, ports: Sequence[int], **options: Any) -> list[Sent]:
+        """Many TCP exchanges in order; only openings are traced, so that no rule event is lost."""
+        self.observer.trace_only("opening")
+        try:
+            return self._send([self._probe(sender, "tcp", to, port, {**options, "source_port": p}) for p in ports])
+        finally:
+            self.observer.trace_only("all")
+
+    def _probe(self, sender: str, protocol: str, to: object, port: int, options: dict[str, Any]) -> Probe:
+        where = self.destination(to, port)
+        name = options.pop("name", "") or f"{sender} to {where.label} #{len(self.flows) + 1}"
+        return Probe(sender, where.address, where.port, protocol, name=name, **options)  # type: ignore[arg-type]
+
+    def _send(self, probes: Sequence[Probe], *, keep: bool = True) -> list[Sent]:
+        since = self.observer.mark()
+        results = self.prober.send_many(probes, window=8)
+        self.observer.quiesce()
+        evidence = self.observer.evidence(since)
+        keys = [probe_key(result) for result in results]
+        found = flows(evidence, keys, switches=self.switches())
+        if keep:
+            self.flows += found
+        return [Sent(self, flow, result) for flow, result in zip(found, results, strict=True)]
+
+    def switches(self) -> Collection[str]:
+        """Names of the namespaces that only bridge."""
+        return {name for name, ns in self.namespaces.items() if ns.role == "switch"}
+
+
+def entry_node(flow: Flow) -> str:
+    """The namespace that the balancer handed the flow to, '' when it handed it to nobody."""
+    nodes = [hop.node for hop in flow.forward]
+    after = nodes[nodes.index("lb") + 1 :] if "lb" in nodes else []
+    return after[0] if after else ""
+
+
+def probe_key(result: ProbeResult) -> ProbeKey:
+    """By what the packets of a sent probe are recognized."""
+    return ProbeKey(
+        result.name,
+        result.protocol,
+        result.sender,
+        result.sent,
+        result.isn if result.protocol == "tcp" else None,
+        result.token.encode(),
+        result.started_ns,
+        result.ended_ns,
+    )
+
+
+def target(namespace: Namespace) -> Target:
+    """What is watched in a namespace: rules and connection tracking where it forwards or balances."""
+    tracked = namespace.role in ("node", "balancer", "router")
+    return Target(namespace, trace=tracked, conntrack=tracked)
