@@ -4,6 +4,8 @@ import os
 import subprocess
 from collections.abc import Sequence
 
+from tests.unit.dataplane.nft_kernel import environment
+
 Ruleset = dict[tuple[str, str], list[str]]
 """The rules of each chain, in order, by table and chain."""
 
@@ -76,6 +78,6 @@ def listing(text: str) -> dict[str, list[str]]:
 def _run(script: str, texts: Sequence[str]) -> str:
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     argv = ["unshare", "--net", *user, "sh", "-e", "-c", script, "sh", *texts]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment())
     assert done.returncode == 0, done.stderr
     return done.stdout
