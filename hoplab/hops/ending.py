@@ -48,7 +48,7 @@ def _datagram_ending(exchange: Exchange, arps: Arps) -> Ending:
 
 
 def _tcp_ending(exchange: Exchange, arps: Arps) -> Ending:
-    syns = [j for j in exchange.forward if j.packet.flags & SYN] or list(exchange.forward)
+    syns = [j for j in exchange.forward if j.packet.flags & SYN]
     syn_acks = [j for j in exchange.reply if j.packet.flags & SYN]
     answer = next((j for j in syn_acks if _accepts(exchange, j)), None)
     if answer is None:
@@ -88,7 +88,7 @@ def _unaccepted(exchange: Exchange, sent: Sequence[Journey], replies: Sequence[J
         else:
             words = f"RST {tuple_words(refusal.arrived.tuple)}, sent by {refusal.hops[0].node}"
         first = _answered(sent, refusal)
-        found = _drop([first])
+        found = _drop([first] if first else [])
         rule = f", as {rule_words(found[1])} says" if found and found[0].node == refusal.hops[0].node else ""
         return Ending("rejected", words + rule, first, refusal)
     answer = replies[0] if replies else None
@@ -107,6 +107,8 @@ def _unaccepted(exchange: Exchange, sent: Sequence[Journey], replies: Sequence[J
         return Ending("unanswered", f"{icmp_words(smaller.packet)} came, and no answer", first, smaller)
     if answer is not None:
         return Ending("unanswered", f"the answer was lost: {_last_words(answer, arps)}", first, answer)
+    if first is None:
+        return Ending("unanswered", f"the SYN of {tuple_words(exchange.probe.sent)} was not seen, later packets were")
     return Ending("unanswered", _last_words(first, arps), first, None)
 
 
@@ -140,16 +142,16 @@ def _asks_for_smaller(journey: Journey) -> bool:
     return journey.packet.mtu > 0
 
 
-def _answered(sent: Sequence[Journey], answer: Journey) -> Journey:
-    """Of a packet sent several times, the copy that reached the one who answered."""
+def _answered(sent: Sequence[Journey], answer: Journey) -> Journey | None:
+    """Of a packet sent several times, the copy that reached the one who answered; None when no copy was seen."""
     there = [j for j in sent if j.started_ns <= answer.started_ns]
     reached = [j for j in there if j.hops[-1].node == answer.hops[0].node]
-    return (reached or there or list(sent))[0]
+    return next(iter(reached or there or sent), None)
 
 
-def _furthest(sent: Iterable[Journey]) -> Journey:
+def _furthest(sent: Iterable[Journey]) -> Journey | None:
     """Of a packet sent several times, the first of the copies that got furthest."""
-    return max(sent, key=lambda j: (len(j.hops), -j.started_ns))
+    return max(sent, key=lambda j: (len(j.hops), -j.started_ns), default=None)
 
 
 def _drop(journeys: Iterable[Journey]) -> tuple[Hop, RuleHit] | None:

@@ -84,8 +84,10 @@ class Exchanges:
             if protocol == "tcp" and packet.flags & (SYN | ACK) == SYN:
                 self._by_isn[packet.seq].append(journey)
         self._rivals: defaultdict[tuple[str, Tuple], list[ProbeKey]] = defaultdict(list)
+        self._senders: defaultdict[int | None, list[ProbeKey]] = defaultdict(list)
         for probe in probes:
             self._rivals[probe.protocol, probe.sent].append(probe)
+            self._senders[probe.isn].append(probe)
 
     def of(self, probe: ProbeKey) -> Exchange:
         """Everything that belongs to this probe."""
@@ -102,10 +104,9 @@ class Exchanges:
 
     def _forward(self, probe: ProbeKey) -> list[Journey]:
         tuples = {probe.sent}
-        if probe.isn is not None:
-            # What the sender's own kernel rewrote before any frame showed it is still known by its number.
-            own = (j for j in self._by_isn.get(probe.isn, ()) if _begins(j, probe))
-            tuples.update(j.hops[0].before for j in own)
+        syns = self._by_isn.get(probe.isn, []) if probe.isn is not None else []
+        # What the sender's own kernel rewrote before any frame showed it is still known by its number.
+        tuples.update(j.hops[0].before for j in syns if _begins(j, probe))
         candidates = [
             journey
             for one in tuples

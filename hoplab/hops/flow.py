@@ -70,6 +70,7 @@ def _tell(exchange: Exchange, entries: Entries, joined: Joined, evidence: Eviden
         ending.reason,
         _response(exchange, ending),
         evidence.losses,
+        probe.sender,
     )
 
 

@@ -90,3 +90,5 @@ class Flow:
     """Payload of the answer as text, when there was one."""
     losses: tuple[Loss, ...] = ()
     """Evidence that the run's sockets could not keep: what was not seen may have been among it."""
+    sender: str = ""
+    """The namespace that the probe was sent from."""

@@ -307,9 +307,7 @@ def way_back(*, overlay: bool = False, client: Tuple, port: int = MASQUERADED) -
     tunnel = (NODE2, NODE1) if overlay else None
     return [
         Stop("pod/d", outs=("eth0",)),
-        Stop(
-            "node2", ("vethd", "cni0"), ("flannel.1", "eth0") if overlay else ("eth0",), tunnel_out=tunnel
-        ),
+        Stop("node2", ("vethd", "cni0"), ("flannel.1", "eth0") if overlay else ("eth0",), tunnel_out=tunnel),
         switch("nodenet", "p3", "p2"),
         Stop(
             "node1",
@@ -335,7 +333,13 @@ def probe(sport: int = 40000, isn: int = 1000, name: str = "probe") -> ProbeKey:
 
 
 def exchange(
-    lab: Imaginary, sport: int = 40000, isn: int = 1000, irs: int = 77000, port: int = MASQUERADED, overlay: bool = False
+    lab: Imaginary,
+    sport: int = 40000,
+    isn: int = 1000,
+    irs: int = 77000,
+    port: int = MASQUERADED,
+    overlay: bool = False,
+    handshake_only: bool = False,
 ) -> None:
     """A whole TCP exchange: handshake, request, answer, both FINs."""
     request, answer = b"GET / HTTP/1.1\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\npod d"
@@ -348,6 +352,8 @@ def exchange(
     lab.play(Wire(client, ip_id=isn % 1000 + 1, flags=SYN, seq=isn), there)
     lab.play(Wire(server, ip_id=0, flags=SYN | ACK, seq=irs, ack=isn + 1), back)
     lab.play(Wire(client, ip_id=isn % 1000 + 2, flags=ACK, seq=isn + 1, ack=irs + 1), rest)
+    if handshake_only:
+        return
     lab.play(Wire(client, ip_id=isn % 1000 + 3, flags=ACK | PSH, seq=isn + 1, ack=irs + 1, payload=request), rest)
     lab.play(Wire(server, ip_id=501, flags=ACK, seq=irs + 1, ack=at), back)
     lab.play(Wire(server, ip_id=502, flags=ACK | PSH, seq=irs + 1, ack=at, payload=answer), back)
