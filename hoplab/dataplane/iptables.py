@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from hoplab.dataplane import iptables_1_7
 from hoplab.dataplane.config import ProxyConfig
 from hoplab.dataplane.iptables_service import (
     EXTERNAL_SERVICES,
@@ -53,6 +52,9 @@ def build_from_view(seen: View, config: ProxyConfig, previous: Tables | None = N
     `previous`, the ruleset made before a change, saves the work for Services that stayed as they were.
     """
     if config.kubernetes == "1.7":
+        # Imported when asked for: a run of the lab counts milliseconds of start-up, and few are about 2017.
+        from hoplab.dataplane import iptables_1_7
+
         return iptables_1_7.build_from_view(seen, config)
     around = Surroundings(
         node=seen.node,
