@@ -1,0 +1,108 @@
+"""Holds a document against Kubernetes' own field lists: unknown fields, wrong types, missing fields.
+
+The lists are data (schema.json, made by tools/make_schema.py from Kubernetes' OpenAPI
+document), so that no field is forgotten or invented here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+from hoplab.kube.problems import Path
+
+Finding = tuple[Path, str]
+"""path, message"""
+
+_QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?\Z")
+_NAMES = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
+
+
+@functools.cache
+def _schema() -> Mapping[str, Any]:
+    text = (FilePath(__file__).with_name("schema.json")).read_text(encoding="utf-8")
+    loaded: Mapping[str, Any] = json.loads(text)
+    return loaded
+
+
+def kinds() -> Mapping[str, str]:
+    """'apps/v1/Deployment' -> type name, of every kind that is served."""
+    found: Mapping[str, str] = _schema()["kinds"]
+    return found
+
+
+def check(document: Mapping[str, Any], kind: str) -> Iterator[Finding]:
+    """What is wrong with a document of this kind ('v1/Service'), field by field."""
+    yield from _object(document, kinds()[kind], ())
+
+
+def _object(value: Any, type_name: str, path: Path) -> Iterator[Finding]:
+    if not isinstance(value, Mapping):
+        yield path, f"expected an object, found {describe(value)}"
+        return
+    fields: Mapping[str, str] = _schema()["types"][type_name]
+    for key, inner in value.items():
+        expected = fields.get(key)
+        if expected is None:
+            near = difflib.get_close_matches(key, fields, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            yield (*path, key), f"unknown field{hint}"
+        elif inner is not None:
+            yield from _value(inner, expected.rstrip("!"), (*path, key))
+    for key, expected in fields.items():
+        if expected.endswith("!") and value.get(key) is None:
+            yield (*path, key), "Required value"
+
+
+def _value(value: Any, expected: str, path: Path) -> Iterator[Finding]:
+    if expected.startswith("@"):
+        yield from _object(value, expected[1:], path)
+    elif expected.startswith("["):
+        if not isinstance(value, list):
+            yield path, f"expected a list, found {describe(value)}"
+            return
+        for number, inner in enumerate(value):
+            yield from _value(inner, expected[1:-1], (*path, number))
+    elif expected == "dict":
+        if not isinstance(value, Mapping):
+            yield path, f"expected an object, found {describe(value)}"
+    else:
+        wanted = _scalar_fault(value, expected)
+        if wanted:
+            yield path, f"expected {wanted}, found {describe(value)}"
+
+
+def _scalar_fault(value: Any, expected: str) -> str:
+    """What was wanted instead, '' when the value is of the type."""
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if expected in ("str", "time"):
+        return "" if isinstance(value, str) else "a string"
+    if expected == "bool":
+        return "" if isinstance(value, bool) else "true or false"
+    if expected == "int":
+        return "" if number else "a whole number"
+    if expected == "float":
+        return "" if number or isinstance(value, float) else "a number"
+    if expected == "intstr":
+        return "" if number or isinstance(value, str) else "a whole number or a string"
+    if expected == "quantity":
+        good = number or isinstance(value, float) or (isinstance(value, str) and _QUANTITY.match(value))
+        return "" if good else "a quantity like 100m or 64Mi"
+    return ""
+
+
+def describe(value: Any) -> str:
+    """A value in a message: its kind and, when it is short, itself."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False)
+    return f"{_NAMES.get(type(value), 'a value')}: {text if len(text) <= 60 else text[:57] + '...'}"

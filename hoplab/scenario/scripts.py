@@ -1,0 +1,119 @@
+"""Scenario scripts as files: finds them by name, reads their purpose, loads them with errors a writer understands.
+
+A script is a Python file with a docstring (its first sentence is its purpose), a
+TOPOLOGY, a list of MANIFESTS and a function `run(lab)`.  Listing them only parses;
+nothing of a script runs before it was asked for.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hoplab.errors import InputError
+
+FOLDER = Path(__file__).resolve().parents[2] / "scenarios"
+MANIFESTS = FOLDER / "manifests"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A loaded scenario."""
+
+    name: str
+    path: Path
+    help: str
+    topology: str
+    manifests: tuple[Path, ...]
+    run: Callable[[Any], object]
+    nodes: int = 2
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """Scenarios there are."""
+    return sorted(path.stem.replace("_", "-") for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def find(name: str, folder: Path = FOLDER) -> Path:
+    """The file of a scenario: by its name, or a path ending in .py.  Raises InputError with the nearest name."""
+    if name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"{name}: no such scenario script")
+        return path
+    for stem in (name, name.replace("-", "_")):
+        path = folder / f"{stem}.py"
+        if path.is_file():
+            return path
+    known = names(folder)
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise InputError(f"no scenario is called {name!r}.{hint} There are: {', '.join(known)}")
+
+
+def purpose(path: Path) -> str:
+    """The first paragraph of a script's docstring, on one line.  Raises InputError for a syntax error."""
+    document = ast.get_docstring(_parse(path)) or "(no docstring)"
+    return " ".join(document.split("\n\n")[0].split())
+
+
+def _parse(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except SyntaxError as error:
+        raise InputError(f"{path}:{error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"{path}: can't be read as Python: {error}") from error
+
+
+def load(name: str, folder: Path = FOLDER) -> Script:
+    """Run a script's top level and take what it defines.  Raises InputError naming file and line."""
+    path = find(name, folder)
+    tree = _parse(path)
+    module = ModuleType(f"scenarios.{path.stem}")
+    module.__file__ = str(path)
+    try:
+        exec(compile(tree, str(path), "exec"), module.__dict__)
+    except Exception as error:
+        # A script's top level may fail in any way; the writer needs the line, not our own frames.
+        raise InputError(f"{where(error, path)}: {type(error).__name__}: {error}") from error
+    run = getattr(module, "run", None)
+    if not callable(run):
+        raise InputError(f"{path}: expected a function run(lab), found {'none' if run is None else repr(run)}")
+    topology = getattr(module, "TOPOLOGY", "cloud")
+    given = getattr(module, "MANIFESTS", [])
+    if not isinstance(topology, str):
+        raise InputError(f"{path}: TOPOLOGY: expected a name, found {topology!r}")
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise InputError(f"{path}: MANIFESTS: expected a list of file names, found {given!r}")
+    return Script(
+        path.stem.replace("_", "-"),
+        path,
+        ast.get_docstring(tree) or "",
+        topology,
+        tuple(_manifest(each, path) for each in given),
+        run,
+        int(getattr(module, "NODES", 2)),
+    )
+
+
+def _manifest(name: str, script: Path) -> Path:
+    """A manifest beside the script, in its manifests folder, or in the project's."""
+    places = [script.parent / name, script.parent / "manifests" / name, MANIFESTS / name]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        looked = ", ".join(str(place) for place in dict.fromkeys(places))
+        raise InputError(f"{script}: MANIFESTS: no file {name!r}; looked for {looked}")
+    return found
+
+
+def where(error: BaseException, path: Path) -> str:
+    """file:line of the script's own innermost frame in a traceback."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    return f"{path}:{frames[-1].lineno}" if frames else str(path)
