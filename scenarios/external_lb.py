@@ -43,11 +43,8 @@ def the_six_steps(lab, client):
     flow.expect_masquerade(on="node1", name="2. node1 masquerades, so that the answer comes back to it")
     flow.expect_hops("client", "lb", "node1", "node2", "pod/d", name="3. node2 delivers the packet to pod d")
     flow.expect_endpoint(pod, port=80, name="3. pod d answers")
-    flow.expect_rule(
-        on="node1", chain="KUBE-SEP-", name="4. iptables rules of kube-proxy made the choice"
-    ) if lab.cluster.options.proxy.mode == "iptables" else flow.expect_rule(
-        on="node1", chain="endpoint-", name="4. nftables rules of kube-proxy made the choice"
-    )
+    choice = "DNAT --to-destination" if lab.cluster.options.proxy.mode == "iptables" else "dnat to"
+    flow.expect_rule(on="node1", text=choice, name="4. a rule of kube-proxy made the choice")
     way_back = ("pod/d", "node2", "node1", "lb", "client") if nat else ("pod/d", "node2", "node1", "router", "client")
     flow.expect_reply_hops(*way_back, name="5. the answer is forwarded to the node that the packet came by")
     flow.expect_conntrack(on="node1", name="6. node1's connection tracking remembers both rewrites")
@@ -87,12 +84,13 @@ def service_a_through_each_node(lab, client):
 
 
 def other_protocols(lab, client):
-    """The way between the networks carries UDP's errors and ICMP as well."""
+    """UDP is balanced and rewritten like TCP; an echo request to a node is routed."""
     echo = client.send_icmp(lab.node("node1"), name="ping node1")
     echo.expect_hops("client", "lb", "node1", name="an echo request is routed, not balanced")
     echo.expect_no_nat(name="nobody rewrites an echo request to a node")
-    refused = client.send_udp(lab.pod("d").ips[0], 9, next_hop="", name="a closed UDP port") if False else None
-    del refused
+    asked = client.send_udp(lab.service("service-b", port="udp"), name="service-b by UDP")
+    asked.expect_endpoint(lab.pod("d"), port=8081, name="a datagram to service-b is answered by pod d")
+    asked.expect_reply_undone(name="the datagram's answer comes from the address that was asked")
 
 
 def hash_balancing(lab, client):

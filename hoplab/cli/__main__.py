@@ -1,0 +1,5 @@
+"""`python -m hoplab.cli`: what lab.py becomes."""
+
+from hoplab.cli.main import main
+
+main()
