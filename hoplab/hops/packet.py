@@ -191,6 +191,11 @@ def address_text(packed: bytes) -> str:
     return str(ipaddress.IPv6Address(packed))
 
 
+def address_bytes(text: str) -> bytes:
+    """The opposite of `address_text`.  Raises ValueError."""
+    return ipaddress.ip_address(text).packed
+
+
 @lru_cache(maxsize=4096)
 def mac_text(packed: bytes) -> str:
     """An Ethernet address as people write it."""

@@ -29,8 +29,6 @@ from hoplab.hops.findings import (
 from hoplab.hops.story import Flow, Hop, Outcome, RuleHit
 from hoplab.hops.words import endpoint, frames_words, rule_words, tuple_words, way_words
 
-__all__ = ["Check"]
-
 
 def expect_hops(flow: Flow, *nodes: str, name: str = "") -> Check:
     """The first packet passed exactly these namespaces in this order, each one seen at both of its ends."""

@@ -25,6 +25,7 @@ from hoplab.hops.evidence import (
 from hoplab.hops.flow import ProbeKey
 
 SYN, ACK, RST, FIN, PSH = 2, 16, 4, 1, 8
+Kind = tuple[int, int]
 START = 1_700_000_000_000_000_000
 
 
@@ -34,7 +35,7 @@ def packed(address: str) -> bytes:
 
 def checksum(data: bytes) -> int:
     data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -52,7 +53,7 @@ class Wire:
     seq: int = 0
     ack: int = 0
     payload: bytes = b""
-    icmp: tuple[int, int] = (8, 0)
+    icmp: Kind = (8, 0)
     quoted: Wire | None = None
 
     @property
@@ -79,7 +80,7 @@ class Wire:
     def network(self) -> bytes:
         return self.header + self.transport
 
-    def error(self, reporter: str, kind: tuple[int, int], ip_id: int = 9) -> Wire:
+    def error(self, reporter: str, kind: Kind, ip_id: int = 9) -> Wire:
         """The ICMP error about this packet that a router sends to its source."""
         about = Tuple(reporter, 0, self.tuple.src, 0)
         return Wire(about, "icmp", 64, ip_id, icmp=kind, quoted=self)

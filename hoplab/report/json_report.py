@@ -1,0 +1,125 @@
+"""The JSON of one run, as other programs rely on it (docs/story.md lists the fields)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hoplab.hops.evidence import ConntrackEvent, Loss, Tuple
+from hoplab.hops.findings import Check
+from hoplab.hops.story import Flow, Hop, Passage, RuleHit
+from hoplab.report.run import RunReport
+
+Document = dict[str, Any]
+
+
+def to_json(run: RunReport, *, indent: int | None = 1) -> str:
+    """One document, ASCII only: whatever acts on terminals is escaped."""
+    return json.dumps(to_document(run), indent=indent)
+
+
+def to_document(run: RunReport) -> Document:
+    """The run as plain dicts and lists."""
+    return {
+        "version": run.version,
+        "scenario": run.scenario,
+        "passed": run.passed,
+        "seed": run.seed,
+        "timings_s": {phase: round(seconds, 6) for phase, seconds in run.timings_s.items()},
+        "checks": [_check(check) for check in run.checks],
+        "flows": [_flow(flow) for flow in run.flows],
+        "artifacts": dict(run.artifacts),
+        "losses": [_loss(loss) for loss in run.losses],
+        "problems": list(run.problems),
+    }
+
+
+def _check(check: Check) -> Document:
+    return {
+        "name": check.name,
+        "passed": check.passed,
+        "expected": check.expected,
+        "observed": check.observed,
+        "evidence": list(check.evidence),
+    }
+
+
+def _flow(flow: Flow) -> Document:
+    return {
+        "name": flow.name,
+        "outcome": flow.outcome,
+        "protocol": flow.protocol,
+        "forward": [_hop(hop) for hop in flow.forward],
+        "reply": [_hop(hop) for hop in flow.reply],
+        "conntrack": [_entry(entry) for entry in flow.conntrack],
+        "reason": flow.reason,
+        "response": flow.response,
+        "sender": flow.sender,
+        "passages": [_passage(passage) for passage in flow.passages],
+    }
+
+
+def _hop(hop: Hop) -> Document:
+    return {
+        "node": hop.node,
+        "in": hop.in_interface,
+        "out": hop.out_interface,
+        "before": _tuple(hop.before),
+        "after": _tuple(hop.after),
+        "ttl_in": hop.ttl_in,
+        "ttl_out": hop.ttl_out,
+        "rewrite": list(hop.rewrite),
+        "rules": [_rule(hit) for hit in hop.rules],
+        "frames": list(hop.frames),
+        "time_ns": hop.time_ns,
+        "mac_in": list(hop.mac_in) if hop.mac_in else None,
+        "mac_out": list(hop.mac_out) if hop.mac_out else None,
+        "tunnel": hop.tunnel,
+        "path": list(hop.path),
+        "switches": list(hop.switches),
+    }
+
+
+def _tuple(tuple_: Tuple) -> Document:
+    return {"src": tuple_.src, "sport": tuple_.sport, "dst": tuple_.dst, "dport": tuple_.dport}
+
+
+def _rule(hit: RuleHit) -> Document:
+    return {
+        "table": hit.table,
+        "chain": hit.chain,
+        "rule": hit.rule,
+        "verdict": hit.verdict,
+        "hook": hit.hook,
+        "family": hit.family,
+        "comment": hit.comment,
+    }
+
+
+def _entry(entry: ConntrackEvent) -> Document:
+    return {
+        "node": entry.node,
+        "original": _tuple(entry.original),
+        "reply": _tuple(entry.reply),
+        "protocol": entry.protocol,
+        "state": entry.tcp_state,
+        "status": entry.status,
+        "mark": entry.mark,
+        "zone": entry.zone,
+    }
+
+
+def _passage(passage: Passage) -> Document:
+    """One packet in short; the hops of the first two are told in full as forward and reply."""
+    return {
+        "label": passage.label,
+        "reply": passage.reply,
+        "retransmission": passage.retransmission,
+        "nodes": [hop.node for hop in passage.hops],
+        "frames": sorted(number for hop in passage.hops for number in hop.frames),
+        "time_ns": passage.hops[0].time_ns if passage.hops else 0,
+    }
+
+
+def _loss(loss: Loss) -> Document:
+    return {"node": loss.node, "source": loss.source, "lost": loss.lost, "reason": loss.reason}

@@ -1,0 +1,63 @@
+"""JUnit XML of runs: a suite is a scenario, a case is a check.
+
+The format has no standard; this is the part that Jenkins, GitLab and GitHub's
+reporters agree on: testsuites, testsuite, testcase, failure, system-out.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+
+from hoplab.hops.findings import Check
+from hoplab.report.run import RunReport
+from hoplab.report.visible import visible
+
+
+def to_junit(runs: Sequence[RunReport]) -> bytes:
+    """One document for all runs.  Characters that XML 1.0 cannot hold appear as escapes."""
+    root = ET.Element("testsuites", name="hoplab")
+    suites = [_suite(run) for run in runs]
+    for count in ("tests", "failures", "errors"):
+        root.set(count, str(sum(int(suite.get(count, "0")) for suite in suites)))
+    root.extend(suites)
+    ET.indent(root)
+    document: bytes = ET.tostring(root, encoding="utf-8", xml_declaration=True)
+    return document + b"\n"
+
+
+def _suite(run: RunReport) -> ET.Element:
+    failed = sum(not check.passed for check in run.checks)
+    # A run that did not pass although all its checks hold (none was made, say) must not look well.
+    broken = not run.passed and not failed
+    suite = ET.Element(
+        "testsuite",
+        name=visible(run.scenario),
+        tests=str(len(run.checks) + broken),
+        failures=str(failed),
+        errors=str(int(broken)),
+        time=f"{run.timings_s.get('total', 0.0):.3f}",
+    )
+    properties = ET.SubElement(suite, "properties")
+    for name, value in (("seed", str(run.seed)), *((f"artifact.{k}", v) for k, v in run.artifacts.items())):
+        ET.SubElement(properties, "property", name=visible(name), value=visible(value))
+    for check in run.checks:
+        suite.append(_case(run, check))
+    if broken:
+        case = ET.SubElement(suite, "testcase", name="run", classname=visible(run.scenario))
+        ET.SubElement(case, "error", message="the run did not pass, and no check says why")
+    notes = [f"{loss.node}: {loss.lost} {loss.source} events lost {loss.reason}".rstrip() for loss in run.losses]
+    notes += run.problems
+    if notes:
+        ET.SubElement(suite, "system-out").text = "\n".join(map(visible, notes))
+    return suite
+
+
+def _case(run: RunReport, check: Check) -> ET.Element:
+    case = ET.Element("testcase", name=visible(check.name), classname=visible(run.scenario))
+    if not check.passed:
+        lines = [f"expected: {check.expected}", f"observed: {check.observed}"]
+        lines += [f"evidence: {one}" for one in check.evidence]
+        message = visible(f"expected {check.expected}; observed {check.observed}")
+        ET.SubElement(case, "failure", message=message).text = "\n".join(map(visible, lines))
+    return case

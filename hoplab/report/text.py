@@ -1,0 +1,279 @@
+"""The story of a run for a terminal: hop by hop, there and back, then the checks.
+
+Read from the left: who had the packet, by which interfaces, at what time; below it
+only what changed there and the rule that changed it.  Flows that went the same way
+are told once.  80 columns are enough; colours carry nothing that words don't say.
+All text of unknown origin goes through `visible`, and nothing is ever read as markup.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.text import Text
+
+from hoplab.hops.evidence import Tuple
+from hoplab.hops.findings import Check
+from hoplab.hops.story import Flow, Hop, RuleHit
+from hoplab.hops.words import endpoint, rule_words
+from hoplab.report.annotate import decisive, object_behind
+from hoplab.report.run import Explain, RunReport, explain_nothing
+from hoplab.report.visible import visible
+
+Verbosity = Literal[-1, 0, 1]
+"""-1: one line.  0: the story.  1: every flow in full, and every rule met."""
+
+WIDTH = 80
+LONGEST = 200
+"""Characters of any one name or text from outside; its middle is left out beyond."""
+
+_OUTCOME_STYLE = {"accepted": "green", "rejected": "yellow", "dropped": "red", "unanswered": "red"}
+_CHANGED, _QUIET, _NAME = "bold yellow", "dim", "bold cyan"
+
+
+def print_story(
+    run: RunReport, console: Console, *, verbosity: Verbosity = 0, explain: Explain = explain_nothing
+) -> None:
+    """Print a run to a terminal, or wherever the console leads."""
+    told = _one_line(run) if verbosity < 0 else _story(run, verbosity, explain)
+    for part in told:
+        console.print(_Line(part) if isinstance(part, Text) else part, highlight=False)
+
+
+def story_text(
+    run: RunReport, *, explain: Explain = explain_nothing, verbosity: Verbosity = 1, width: int = WIDTH
+) -> str:
+    """The story as plain text, as it is left beside the capture."""
+    out = io.StringIO()
+    console = Console(file=out, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+    print_story(run, console, verbosity=verbosity, explain=explain)
+    return out.getvalue()
+
+
+def _one_line(run: RunReport) -> Iterator[RenderableType]:
+    failed = [check for check in run.checks if not check.passed]
+    total = run.timings_s.get("total")
+    took = f", {total:.2f} s" if total is not None else ""
+    line = Text(visible(run.scenario, LONGEST), style=_NAME)
+    if run.passed:
+        line.append(": passed", "bold green")
+        line.append(f" ({_count(len(run.checks), 'check')}, {_count(len(run.flows), 'flow')}{took})")
+    else:
+        line.append(": FAILED", "bold red")
+        names = "; ".join(visible(f"{check.name}: {check.observed}", LONGEST) for check in failed[:1])
+        line.append(f" ({len(failed)} of {_count(len(run.checks), 'check')}{took}) {names}".rstrip())
+    yield line
+
+
+def _story(run: RunReport, verbosity: int, explain: Explain) -> Iterator[RenderableType]:
+    yield Text.assemble((visible(run.scenario, LONGEST), _NAME), (f"  seed {run.seed}", _QUIET))
+    for number, flow, like in _told_once(run.flows, everything=verbosity > 0):
+        yield Text("")
+        if like:
+            yield _head(number, flow)
+            yield _indented(2, Text(f"the same way as flow {like}", _QUIET))
+        else:
+            yield from _flow(number, flow, verbosity, explain)
+    yield from _checks(run)
+    yield from _run(run)
+
+
+def _told_once(flows: Sequence[Flow], *, everything: bool) -> Iterator[tuple[int, Flow, int]]:
+    """Flows with their number, and the number of an earlier one that went the same way (0 for none)."""
+    ways: dict[object, int] = {}
+    for number, flow in enumerate(flows, 1):
+        way = (flow.outcome, flow.reason, *((h.node, h.in_interface, h.out_interface, h.rewrite) for h in flow.forward))
+        way += ("back", *((h.node, h.in_interface, h.out_interface, h.rewrite) for h in flow.reply))
+        like = ways.setdefault(way, number)
+        yield number, flow, 0 if everything or like == number else like
+
+
+def _head(number: int, flow: Flow) -> Text:
+    head = Text.assemble((f"Flow {number}  ", _QUIET), (visible(flow.name, LONGEST), "bold"), f"  {flow.protocol}  ")
+    head.append(flow.outcome, f"bold {_OUTCOME_STYLE[flow.outcome]}")
+    return head
+
+
+def _flow(number: int, flow: Flow, verbosity: int, explain: Explain) -> Iterator[RenderableType]:
+    yield _head(number, flow)
+    if flow.reason:
+        yield _indented(2, Text(visible(flow.reason, 4 * LONGEST), _OUTCOME_STYLE[flow.outcome]))
+    for title, hops in (("there", flow.forward), ("back", flow.reply)):
+        if hops:
+            yield _indented(2, Text(title, "underline"))
+            previous = hops[0].time_ns
+            for place, hop in enumerate(hops):
+                yield from _hop(hop, hop.time_ns - previous, place in (0, len(hops) - 1), verbosity, explain)
+                previous = hop.time_ns
+    others = [("←" if p.reply else "→") + p.label + ("(again)" if p.retransmission else "") for p in flow.passages]
+    if len(others) > bool(flow.forward) + bool(flow.reply):
+        yield _indented(2, Text("all packets  " + " ".join(others), _QUIET))
+    if verbosity > 0:
+        for entry in flow.conntrack:
+            told = f"conntrack {entry.node}: {_tuple(entry.original)}, answer as {_tuple(entry.reply)}"
+            yield _indented(2, Text(visible(f"{told} {entry.tcp_state}".rstrip(), 2 * LONGEST), _QUIET))
+        if flow.response:
+            yield _indented(2, Text(f"answer  {visible(flow.response, 2 * LONGEST)}", _QUIET))
+
+
+def _hop(hop: Hop, since_ns: int, whole: bool, verbosity: int, explain: Explain) -> Iterator[RenderableType]:
+    line = Text.assemble((visible(hop.node, LONGEST), _NAME), "  ", visible(_interfaces(hop), LONGEST))
+    ttl = _ttl(hop)
+    line.append(f"  {ttl}" if ttl else "")
+    if since_ns > 0:
+        line.append(f"  +{_duration(since_ns)}", _QUIET)
+    yield _indented(4, line)
+    if hop.tunnel:
+        yield _indented(8, Text(f"tunnel       {visible(hop.tunnel).replace('->', '→')}", "magenta"))
+    if whole and hop.before == hop.after:
+        yield _indented(8, Text(_tuple(hop.before)))
+    before, after = hop.before, hop.after
+    for what, old, new in (
+        ("destination", (before.dst, before.dport), (after.dst, after.dport)),
+        ("source", (before.src, before.sport), (after.src, after.sport)),
+    ):
+        if old != new:
+            told = Text.assemble(f"{what:<11}  {endpoint(*old)} → ", (endpoint(*new), _CHANGED))
+            yield _indented(8, told)
+    for done, hit in decisive(hop):
+        yield _indented(10, _decision(hop, done, hit, explain))
+    if verbosity > 0:
+        for hit in hop.rules:
+            yield _indented(10, _every_rule(hit))
+        for one in hop.conntrack:
+            yield _indented(
+                10, Text(visible(f"conntrack: an answer comes as {_tuple(one.reply)} {one.tcp_state}".rstrip()), _QUIET)
+            )
+
+
+def _decision(hop: Hop, done: str, hit: RuleHit, explain: Explain) -> Text:
+    style = "bold red" if done in ("drop", "reject") else "yellow"
+    chain = f"{hit.table} {hit.chain}" + (" policy" if hit.rule == "policy" else "")
+    told = Text.assemble((done, style), f" by {visible(chain, LONGEST)}")
+    behind = object_behind(hop, hit, explain)
+    if behind:
+        told.append(f": {visible(behind, LONGEST)}")
+    return told
+
+
+def _every_rule(hit: RuleHit) -> Text:
+    what = visible(rule_words(hit), 2 * LONGEST)
+    verdict = "" if hit.rule == "policy" else f"  → {visible(hit.verdict, LONGEST)}"
+    return Text.assemble((f"{hit.hook or '?':<11} ", _QUIET), what, (verdict, _QUIET))
+
+
+def _checks(run: RunReport) -> Iterator[RenderableType]:
+    yield Text("")
+    if not run.checks:
+        yield Text("No check was made.", "bold red")
+        return
+    held = sum(check.passed for check in run.checks)
+    title = "Checks: all hold" if held == len(run.checks) else f"Checks: {held} of {len(run.checks)} hold"
+    yield Text(title, "bold")
+    for check in run.checks:
+        yield from _check(check)
+
+
+def _check(check: Check) -> Iterator[RenderableType]:
+    mark = ("✓ ", "bold green") if check.passed else ("✗ ", "bold red")
+    yield _indented(2, Text.assemble(mark, visible(check.name, LONGEST)))
+    if check.passed:
+        return
+    told = [("expected", check.expected), ("observed", check.observed), *(("evidence", e) for e in check.evidence)]
+    for what, words in told:
+        style = "red" if what == "observed" else ""
+        yield _indented(6, Text.assemble((f"{what}  ", _QUIET), (visible(words, 4 * LONGEST), style)))
+
+
+def _run(run: RunReport) -> Iterator[RenderableType]:
+    yield Text("")
+    if run.timings_s:
+        phases = (f"{phase} {seconds:.2f} s" for phase, seconds in run.timings_s.items())
+        yield Text("times      " + ", ".join(phases), _QUIET)
+    for kind, path in run.artifacts.items():
+        yield Text(f"{visible(kind):<10} {visible(path)}", _QUIET)
+    for loss in run.losses:
+        told = f"lost       {loss.lost} {loss.source} events of {loss.node} {loss.reason}".rstrip()
+        yield Text(visible(told, 2 * LONGEST), "yellow")
+    for problem in run.problems:
+        yield Text(visible(f"problem    {problem}", 4 * LONGEST), "yellow")
+    yield from _one_line(run)
+
+
+def _interfaces(hop: Hop) -> str:
+    if hop.in_interface is None:
+        return f"sends by {hop.out_interface}" if hop.out_interface else "(seen by rule traces only)"
+    if hop.out_interface is None:
+        return f"takes in by {hop.in_interface}"
+    return f"{hop.in_interface} → {hop.out_interface}"
+
+
+def _ttl(hop: Hop) -> str:
+    if hop.ttl_in is not None and hop.ttl_out is not None:
+        return f"TTL {hop.ttl_in} → {hop.ttl_out}"
+    known = hop.ttl_in if hop.ttl_in is not None else hop.ttl_out
+    return f"TTL {known}" if known is not None else ""
+
+
+def _duration(nanoseconds: int) -> str:
+    if nanoseconds < 1_000_000:
+        return f"{nanoseconds / 1000:.0f} µs"
+    if nanoseconds < 1_000_000_000:
+        return f"{nanoseconds / 1_000_000:.1f} ms"
+    return f"{nanoseconds / 1_000_000_000:.2f} s"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+_ASCII = str.maketrans({"→": ">", "←": "<", "✓": "+", "✗": "x", "µ": "u"})
+
+
+class _Line:
+    """One line of the story; what does not fit goes on below it, further to the right."""
+
+    def __init__(self, text: Text, columns: int = 0) -> None:
+        self._text, self._columns = text, columns
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        text = self._text
+        if options.ascii_only:
+            text = text.copy()
+            text.plain = self._text.plain.translate(_ASCII).encode("ascii", "backslashreplace").decode()
+        width = max(20, options.max_width - self._columns)
+        first, *rest = text.wrap(console, width, overflow="fold") or [Text("")]
+        yield _after(self._columns, first)
+        if rest:
+            # The rest has less room, so it is wrapped anew behind what the first line took.
+            skipped = len(first) + len(text.plain[len(first) :]) - len(text.plain[len(first) :].lstrip())
+            left = text[skipped:]
+            for line in left.wrap(console, max(20, width - _HANGING), overflow="fold"):
+                yield _after(self._columns + _HANGING, line)
+
+
+_HANGING = 4
+
+
+def _after(columns: int, text: Text) -> Text:
+    line = Text(" " * columns, no_wrap=True, overflow="ignore")
+    line.append_text(text)
+    line.rstrip()
+    return line
+
+
+def _indented(columns: int, text: Text) -> RenderableType:
+    return _Line(text, columns)
+
+
+def _tuple(tuple_: Tuple) -> str:
+    return f"{endpoint(tuple_.src, tuple_.sport)} → {endpoint(tuple_.dst, tuple_.dport)}"
+
+
+def print_stories(runs: Iterable[RunReport], console: Console, *, verbosity: Verbosity = 0) -> None:
+    """Several runs, one below the other."""
+    for run in runs:
+        print_story(run, console, verbosity=verbosity)

@@ -1,0 +1,215 @@
+"""The capture file, held against Wireshark's own reading of it.
+
+These tests call tshark and capinfos (package tshark, `lab.py --setup` brings it) and
+fail without them: a file that only its writer can read would be worth nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import struct
+import subprocess
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hoplab.hops.evidence import Frame, Interface
+from hoplab.report.annotate import frame_comments
+from hoplab.report.pcapng import PcapngWriter, write_pcapng
+from tests.unit.hops.imaginary import START
+from tests.unit.report.runs import EXPLAIN, HOSTILE, evidence, failed_run, good_run
+
+NAMES = {
+    "10.1.2.3": ["pod/d"],
+    "203.0.113.10": ["client"],
+    "10.0.0.1": ["service-b.default", "b"],
+    "2001:db8::1": ["six"],
+}
+
+
+def tool(*command: str) -> str:
+    """A Wireshark tool's output; its absence is a failure that says what to do."""
+    if shutil.which(command[0]) is None:
+        pytest.fail(f"{command[0]} is missing: install Debian's tshark (lab.py --setup does)")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fields(path: Path, *names: str, where: str = "", options: tuple[str, ...] = ()) -> list[list[str]]:
+    asked = [part for name in names for part in ("-e", name)]
+    read = tool("tshark", "-r", str(path), *options, *(("-Y", where) if where else ()), "-T", "fields", *asked)
+    return [line.split("\t") for line in read.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("captures") / "run.pcapng"
+    seen = evidence(overlay=True)
+    comments = frame_comments(good_run(overlay=True).flows, seen.frames, EXPLAIN)
+    assert write_pcapng(path, seen.frames, seen.interfaces, comments, NAMES, "external-lb") == len(seen.frames)
+    return path
+
+
+@pytest.mark.lab
+class TestReadByTshark:
+    def test_every_frame_is_there_with_its_time_and_its_bytes(self, capture: Path) -> None:
+        frames = evidence(overlay=True).frames
+        rows = fields(capture, "frame.time_epoch", "frame.len", "frame.cap_len")
+        assert len(rows) == len(frames)
+        for frame, (when, length, kept) in zip(frames, rows, strict=True):
+            seconds, _, nanoseconds = when.partition(".")
+            assert int(seconds) * 10**9 + int(nanoseconds) == frame.time_ns
+            assert (int(length), int(kept)) == (frame.length, len(frame.data))
+
+    def test_capinfos_finds_one_section_in_time_order(self, capture: Path) -> None:
+        told = tool("capinfos", "-M", str(capture))
+        assert re.search(r"^File type: .*pcapng$", told, re.MULTILINE)
+        assert "Strict time order:   True" in told
+        assert re.search(r"precision: +nanoseconds \(9\)", told)
+        assert f"Number of interfaces in file: {len(evidence(overlay=True).interfaces)}" in told
+        assert "Capture comment:     external-lb" in told
+        assert "Capture application: hoplab" in told
+
+    def test_interfaces_have_node_and_name(self, capture: Path) -> None:
+        rows = fields(capture, "frame.interface_name", "frame.interface_description")
+        expected = [f"{f.node}:{f.interface}" for f in evidence(overlay=True).frames]
+        assert [row[0] for row in rows] == expected
+        assert rows[0][1] == "veth eth0 of client, MTU 1500"
+
+    def test_comments_tell_the_story_and_filter_by_flow(self, capture: Path) -> None:
+        rows = fields(capture, "frame.comment", where='frame.comment contains "DNAT by"')
+        told = [one for row in rows for one in row[0].split(",")]
+        assert "flow 1: DNAT by KUBE-SEP-D for endpoint d of default/service-b" in told
+        first = fields(capture, "frame.number", where='frame.comment contains "flow 1:"')
+        second = fields(capture, "frame.number", where='frame.comment contains "flow 2:"')
+        assert first
+        assert second
+        assert not {row[0] for row in first} & {row[0] for row in second}
+
+    def test_directions(self, capture: Path) -> None:
+        rows = fields(capture, "frame.packet_flags_direction")
+        directions = [{"in": 1, "out": 2}[f.direction] for f in evidence(overlay=True).frames]
+        assert [int(row[0], 0) for row in rows] == directions
+
+    def test_names_resolve(self, capture: Path) -> None:
+        rows = fields(capture, "ip.src_host", "ip.dst_host", where="ip.dst == 10.1.2.3 && !vxlan", options=("-NnN",))
+        assert rows
+        assert {row[1] for row in rows} == {"pod/d"}
+
+    def test_no_frame_is_malformed(self, capture: Path) -> None:
+        assert fields(capture, "frame.number", where="_ws.malformed") == []
+
+    def test_a_tunnel_is_read_to_the_packet_inside(self, capture: Path) -> None:
+        assert fields(
+            capture, "frame.number", where="vxlan && tcp.flags.syn == 1", options=("-d", "udp.port==8472,vxlan")
+        )
+
+
+@pytest.mark.lab
+def test_hostile_and_endless_text_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcapng"
+    interface = Interface("node\x1b[31m", "eth\n0" * 3000, 1, "02:00:00:00:00:01", 1500, "veth")
+    frame = Frame(1, START, interface.node, interface.name, "in", bytes(60), 60)
+    write_pcapng(path, [frame], [interface], {1: [HOSTILE, "grün " + "x" * 100_000]}, {"10.0.0.1": [HOSTILE]}, HOSTILE)
+    told = tool("tshark", "-r", str(path), "-T", "fields", "-e", "frame.comment", "-e", "frame.interface_name")
+    assert "\x1b" not in told
+    assert "\u202e" not in told
+    assert r"\x1b[31mred" in told
+    assert "grün xxx" in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.lab
+def test_a_capture_without_any_frame_is_a_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcapng"
+    assert write_pcapng(path, []) == 0
+    assert "Number of packets:   0" in tool("capinfos", str(path))
+
+
+def blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at < len(data):
+        kind, length = struct.unpack_from("<II", data, at)
+        assert length % 4 == 0
+        assert struct.unpack_from("<I", data, at + length - 4) == (length,)
+        yield kind, data[at + 8 : at + length - 4]
+        at += length
+
+
+def test_blocks_stand_in_the_order_that_readers_need() -> None:
+    out = io.BytesIO()
+    writer = PcapngWriter(out)
+    frame = Frame(1, START, "node1", "eth0", "out", bytes(61), 1500, "outgoing")
+    writer.interface(Interface("node1", "eth0", 2, "02:00:00:00:00:01", 1500, "veth"))
+    writer.interface(Interface("node1", "eth0", 2, "02:00:00:00:00:01", 1500, "veth"))
+    writer.frame(frame)
+    writer.frame(Frame(2, START, "pod/new", "eth0", "in", bytes(60), 60))
+    assert [kind for kind, _body in blocks(out.getvalue())] == [0x0A0D0D0A, 1, 6, 1, 6]
+    assert writer.frames == 2
+    packet = next(body for kind, body in blocks(out.getvalue()) if kind == 6)
+    assert struct.unpack_from("<IIIII", packet) == (0, START >> 32, START & 0xFFFFFFFF, 61, 1500)
+
+
+def test_it_can_be_followed_while_it_is_written() -> None:
+    """A pipe to a running Wireshark: every block is complete as soon as it is written, nothing is patched later."""
+
+    class Pipe:
+        def __init__(self) -> None:
+            self.data = b""
+
+        def write(self, data: bytes) -> int:
+            self.data += data
+            list(blocks(self.data))
+            return len(data)
+
+    pipe = Pipe()
+    writer = PcapngWriter(pipe)
+    for number in range(1, 4):
+        writer.frame(Frame(number, START + number, "node1", "eth0", "in", bytes(60), 60), ["flow 1: SYN"])
+    assert pipe.data.count(b"flow 1: SYN") == 3
+
+
+def test_a_large_capture_is_never_held_in_memory(tmp_path: Path) -> None:
+    def endless() -> Iterator[Frame]:
+        for number in range(40_000):
+            yield Frame(number, START + number, "node1", "eth0", "in", bytes(1400), 1400)
+
+    tracemalloc.start()
+    before = time.perf_counter()
+    assert write_pcapng(tmp_path / "large.pcapng", endless()) == 40_000
+    took = time.perf_counter() - before
+    _now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (tmp_path / "large.pcapng").stat().st_size > 56_000_000
+    assert peak < 3_000_000
+    assert took < 10
+
+
+def test_comments_name_packet_hop_rule_and_object() -> None:
+    run = good_run()
+    comments = frame_comments(run.flows, evidence().frames, EXPLAIN)
+    came, left = run.flows[0].forward[2].frames
+    assert comments[came] == ("flow 1: SYN, hop 3 of 5: node1",)
+    assert comments[left] == (
+        "flow 1: SYN, hop 3 of 5: node1",
+        "flow 1: DNAT by KUBE-SEP-D for endpoint d of default/service-b",
+        "flow 1: masquerade by KUBE-POSTROUTING for kubernetes",
+    )
+    back = run.flows[0].reply[2].frames[-1]
+    assert comments[back][1:] == (
+        "flow 1: destination rewritten (connection tracking)",
+        "flow 1: source rewritten (connection tracking)",
+    )
+
+
+def test_the_last_frame_of_a_dropped_packet_says_who_dropped_it() -> None:
+    run = failed_run()
+    comments = frame_comments(run.flows, evidence().frames)
+    last = run.flows[0].forward[-1].frames[-1]
+    assert comments[last] == ("flow 1: SYN, hop 3 of 3: node1", "flow 1: drop by FORWARD")
