@@ -56,7 +56,7 @@ class KubeProxy:
         now = self._tables[family] = iptables.build_from_view(seen, self.config, before)
         if before is None:
             return now.text()
-        return "" if before == now else iptables_text.changes(before, now)
+        return iptables_text.changes(before, now, spare_shared=True)
 
     def _nftables(self, seen: View, family: IPFamily) -> str:
         before = self._nft.get(family)
@@ -77,11 +77,20 @@ class KubeProxy:
         self._nft.clear()
 
     def object_of(self) -> dict[str, str]:
-        """Chain name -> the Kubernetes object that it exists for, of the rules loaded last (iptables mode)."""
+        """Chain name -> the Kubernetes object that it stands for, of the rules loaded last.
+
+        Chains that serve every Service stand for none.
+        """
         found = {}
         for tables in self._tables.values():
             for (_table, chain), rules in tables.chains.items():
-                about = next((rule.about for rule in rules if rule.about), "")
-                if about:
-                    found[chain] = about
+                rule = next((rule for rule in rules if rule.label), None)
+                if rule is not None and len({each.label for each in rules}) == 1:
+                    pod = f" (pod {rule.pod})" if rule.pod else ""
+                    single = chain.startswith("KUBE-SEP-")
+                    found[chain] = f"endpoint {rule.endpoint}{pod} of {rule.label}" if single else rule.label
+        for table in self._nft.values():
+            for nft_chain in table.chains:
+                if nft_chain.source:
+                    found[nft_chain.name] = nft_chain.source
         return found

@@ -179,7 +179,7 @@ def _end_on_signals() -> None:
 
 
 def _private_mounts() -> None:
-    """Give the lab its own /run, /etc, /var/lib, /proc and /sys; the host's stay untouched below.
+    """Give the lab its own /run, /etc, /var/lib, /var/log, /proc and /sys; the host's stay untouched below.
 
     /proc/sys is read-only but for /proc/sys/net, whose entries belong to the network
     namespace of whoever opens them; the rest would be the host's when the caller is root.
@@ -192,6 +192,7 @@ def _private_mounts() -> None:
     kernel.mount("/var/lib", HOST_VAR_LIB, "", kernel.MS_BIND | kernel.MS_REC)
     private_copy(HOST_ETC, "/etc", f"{RUNTIME}/etc")
     private_copy(HOST_VAR_LIB, "/var/lib", f"{RUNTIME}/var-lib")
+    kernel.mount("tmpfs", "/var/log", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     kernel.mount("/proc/sys/net", "/proc/sys/net", "", kernel.MS_BIND)
     kernel.mount("/proc/sys", "/proc/sys", "", kernel.MS_BIND | kernel.MS_REC)

@@ -30,7 +30,7 @@ class SpawnFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """A machine of the lab: network, mount and UTS namespaces of its own, private /run, /etc and /var/lib/cni."""
+    """A machine of the lab: network, mount and UTS namespaces of its own, private /run, /etc, /var/log and /var/lib/cni."""
 
     name: str
 
@@ -236,11 +236,12 @@ def _become_node(request: Mapping[str, Any]) -> None:
     kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS)
     socket.sethostname(name)
     home = f"{sandbox.RUNTIME}/nodes/{name}"
-    for part in ("run", "cni"):
+    for part in ("run", "cni", "log"):
         os.makedirs(f"{home}/{part}", exist_ok=True)
     sandbox.private_copy(sandbox.HOST_ETC, "/etc", f"{home}/etc")
     os.makedirs("/var/lib/cni", exist_ok=True)
     kernel.mount(f"{home}/cni", "/var/lib/cni", "", kernel.MS_BIND)
+    kernel.mount(f"{home}/log", "/var/log", "", kernel.MS_BIND)
     # The node's own /run hides the sandbox's, but the way to the files of nodes and pods must stay.
     os.makedirs(f"{home}/run/hoplab", exist_ok=True)
     kernel.mount(sandbox.RUNTIME, f"{home}/run/hoplab", "", kernel.MS_BIND | kernel.MS_REC)
