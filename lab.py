@@ -41,6 +41,9 @@ def main() -> None:
     python = environment.python(HERE)
     # The code runs from here whatever the caller's folder is, and the caller's folder stays what it was.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", ""))))
+    if environment.stdlib_has_distutils(HERE):
+        # Mininet imports distutils; setuptools would put its own, slower one in the place of Python 3.11's.
+        os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
     sys.stdout.flush()
     os.execv(python, [python, "-m", "hoplab.cli", *arguments])
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
+import struct
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -59,3 +61,12 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 def die_with_parent(signal_number: int) -> None:
     """Have the kernel send this signal to the calling process when its parent dies (prctl PR_SET_PDEATHSIG)."""
     _checked(_libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def bind_packet_socket(fd: int, protocol: int) -> None:
+    """bind(2) a packet socket to all interfaces of its namespace; Python's own bind wants the name of one.
+
+    Raises OSError.
+    """
+    address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(protocol), 0, 0, 0, 0, b"")
+    _checked(_libc.bind(fd, address, len(address)), "bind of a packet socket")

@@ -330,12 +330,8 @@ class Lab:
         return sent
 
     def send_many(self, sender: str, to: object, port: int, ports: Sequence[int], **options: Any) -> list[Sent]:
-        """Many TCP exchanges in order; only openings are traced, so that no rule event is lost."""
-        self.observer.trace_only("opening")
-        try:
-            return self._send([self._probe(sender, "tcp", to, port, {**options, "source_port": p}) for p in ports])
-        finally:
-            self.observer.trace_only("all")
+        """Many TCP exchanges in order."""
+        return self._send([self._probe(sender, "tcp", to, port, {**options, "source_port": p}) for p in ports])
 
     def _probe(self, sender: str, protocol: str, to: object, port: int, options: dict[str, Any]) -> Probe:
         where = self.destination(to, port)

@@ -28,6 +28,11 @@ def python(here: Path) -> str:
     return str(here / ".venv" / "bin" / "python")
 
 
+def stdlib_has_distutils(here: Path) -> bool:
+    """Whether the environment's Python still brings distutils itself (3.11 does, 3.12 dropped it)."""
+    return (here / ".venv" / "lib" / "python3.11").is_dir()
+
+
 def _fingerprint(here: Path) -> str:
     texts = b"".join((here / name).read_bytes() for name in ("requirements.txt", "requirements-dev.txt"))
     return f"{hashlib.sha256(texts).hexdigest()} {here}"
@@ -97,6 +102,12 @@ def _make_venv(here: Path) -> str:
             shutil.rmtree(folder, ignore_errors=True)
             last = "\n    ".join((done.stdout + done.stderr).strip().splitlines()[-8:])
             return f"`{' '.join(step)}` failed:\n    {last}\n  Repair that (network? disk space?) and call again."
+    # Compiled ahead, since a run by another user, or with bytecode switched off, would compile every time.
+    subprocess.run(
+        [python(here), "-m", "compileall", "-q", str(here / "hoplab"), str(here / "topologies")],
+        capture_output=True,
+        check=False,
+    )
     _write_stamp(here)
     _give_to_caller(folder)
     return ""

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,16 +46,17 @@ LARGEST_DATAGRAM = 1 << 16
 TRACE_TABLE = "hoplab_watch"
 Tracing = Literal["all", "opening"]
 
-RING_SLOTS: Mapping[str, int] = {"pod": 512, "client": 4096, "host": 1024}
+RING_SLOTS: Mapping[str, int] = {"pod": 256, "host": 512, "router": 512}
 """Frames a ring holds, by role; everything not named forwards for others and gets DEFAULT_SLOTS."""
-DEFAULT_SLOTS = 4096
+DEFAULT_SLOTS = 2048
 
 
 def trace_rules(tracing: Tracing) -> str:
     """The nft text that switches tracing on in one namespace (pure).
 
     "opening": only packets that open or refuse something (TCP SYN and RST, and all
-    that is not TCP), which are the ones that NAT rules decide on; for many flows at once.
+    that is not TCP), which are the ones that rules decide on; the rest of a connection
+    follows its conntrack entry.  "all" is for lessons about that rest.
     """
     wanted = {
         "all": ["meta nftrace set 1"],
@@ -160,7 +162,7 @@ class Observer:
         self._past_interfaces: list[Interface] = []
         self._losses: dict[tuple[str, str], int] = {}
         self._events = 0
-        self.tracing: Tracing = "all"
+        self.tracing: Tracing = "opening"
 
     def __enter__(self) -> Observer:
         self.open()
@@ -179,8 +181,13 @@ class Observer:
 
     def close(self) -> None:
         """Give all sockets back."""
-        for name in list(self._watched):
-            self.remove(name)
+        closing = [threading.Thread(target=watched.close) for watched in self._watched.values()]
+        self._watched.clear()
+        # The kernel lets every packet socket wait until no processor looks at it: they can wait together.
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
         self._loop.close()
 
     def add(self, targets: Sequence[Target]) -> None:

@@ -14,6 +14,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+from hoplab.net import kernel
 from hoplab.net.namespaces import Namespace
 
 ETH_P_ALL = 3
@@ -48,8 +49,7 @@ class FrameRing:
         blocks = max(1, slots // per_block)
         self._slots = blocks * per_block
         with namespace.entered():
-            # What comes before the ring is there goes to an ordinary queue, which making the ring empties.
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V2)
         # Receive times are only taken while somebody asks for them.
         self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -57,6 +57,8 @@ class FrameRing:
         self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
         self._map = mmap.mmap(self._socket.fileno(), blocks * BLOCK_BYTES)
         self._next = 0
+        # Bound last: frames come from here on, and changing a bound socket's ring makes the kernel wait each time.
+        kernel.bind_packet_socket(self._socket.fileno(), ETH_P_ALL)
 
     def fileno(self) -> int:
         """Readable when a frame is there."""
