@@ -111,7 +111,8 @@ def join(evidence: Evidence, switches: Collection[str] = frozenset(), observer_t
     `switches` are the namespaces that only bridge; `observer_table` is the nftables
     table that switches tracing on: its own rules are not part of any story.
     """
-    sightings, arps = read_frames(evidence.frames)
+    # Numbers are given batch by batch, so a late frame may stand behind younger ones.
+    sightings, arps = read_frames(sorted(evidence.frames, key=lambda frame: frame.time_ns))
     copies = _copies(sightings, frozenset(switches))
     resolver = Resolver(evidence.rules, evidence.chains, observer_table)
     copies += _attach(copies, trace_runs(evidence.traces))

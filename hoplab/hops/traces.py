@@ -99,12 +99,13 @@ class Resolver:
         text = comment = ""
         if event.kind == "policy":
             text = "policy"
-        elif event.handle:
+        elif not event.handle:
+            # No rule of the chain decided: the kernel tells its end without naming a rule.
+            text = "end of chain"
+        else:
             rule = self._rules.get(RuleId(event.node, event.family, event.table, event.chain, event.handle))
             # A rule that was gone before it could be listed is still named.
             text, comment = (rule.text, rule.comment) if rule else (f"handle {event.handle}", "")
-        elif event.kind == "return":
-            text = "end of chain"
         hook = self._hooks.get((base.node, base.family, base.table, base.chain)) or _hook_by_name(base.chain)
         verdict = event.verdict or ("return" if event.kind == "return" else "continue")
         return RuleHit(event.table, event.chain, text, verdict, hook, comment, event.family)

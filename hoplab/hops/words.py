@@ -80,5 +80,6 @@ def way_words(hop: Hop) -> str:
 
 def rule_words(hit: RuleHit) -> str:
     """'ip filter FORWARD: policy drop', or the rule's text."""
-    what = f"policy {hit.verdict}" if hit.rule == "policy" else hit.rule
+    # iptables-save begins every rule with its chain.
+    what = f"policy {hit.verdict}" if hit.rule == "policy" else hit.rule.removeprefix(f"-A {hit.chain} ")
     return f"{hit.family} {hit.table} {hit.chain}: {what}"

@@ -12,8 +12,9 @@ library: see docs/pcapng.md.
 
 from __future__ import annotations
 
+import heapq
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +38,8 @@ _DIRECTION = {"in": 0b01, "out": 0b10}
 _RECEPTION = {"host": 0b001, "multicast": 0b010, "broadcast": 0b011, "otherhost": 0b100, "outgoing": 0}
 """epb_flags, bits 0-1 and 2-4; 'otherhost' is what only a promiscuous interface takes."""
 
+LATEST = 1024
+"""Frames that may come before one that is older: sockets are read one after the other."""
 MOST_TEXT = 4000
 """Bytes of one comment or name; an option could hold 65,535, no reader shows them."""
 
@@ -114,10 +117,10 @@ def write_pcapng(
     names: Mapping[str, Sequence[str]] | None = None,
     comment: str = "",
 ) -> int:
-    """Write a file of frames in the order given; returns how many.
+    """Write a file of frames in time order; returns how many.
 
-    `comments` are by frame number, `names` by address.  Raises ArtifactError when the
-    file can't be written.
+    Frames may come out of order by up to LATEST others.  `comments` are by frame number,
+    `names` by address.  Raises ArtifactError when the file can't be written.
     """
     with artifact(path) as stream:
         writer = PcapngWriter(stream, comment=comment)
@@ -125,9 +128,22 @@ def write_pcapng(
             writer.interface(interface)
         writer.names(names or {})
         known = comments or {}
-        for frame in frames:
+        for frame in _in_time_order(frames):
             writer.frame(frame, known.get(frame.number, ()))
         return writer.frames
+
+
+def _in_time_order(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Frames by time, of equals in the order given, with a bounded number of them waiting."""
+    waiting: list[tuple[int, int, Frame]] = []
+    for place, frame in enumerate(frames):
+        entry = (frame.time_ns, place, frame)
+        if len(waiting) < LATEST:
+            heapq.heappush(waiting, entry)
+        else:
+            yield heapq.heappushpop(waiting, entry)[2]
+    while waiting:
+        yield heapq.heappop(waiting)[2]
 
 
 def _text(code: int, text: str) -> bytes:

@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
 from hoplab.hops.evidence import Tuple
@@ -39,8 +39,8 @@ def print_story(
 ) -> None:
     """Print a run to a terminal, or wherever the console leads."""
     told = _one_line(run) if verbosity < 0 else _story(run, verbosity, explain)
-    for part in told:
-        console.print(_Line(part) if isinstance(part, Text) else part, highlight=False)
+    # At once: asking a terminal for its size costs more than a line does.
+    console.print(Group(*(_Line(part) if isinstance(part, Text) else part for part in told)), highlight=False)
 
 
 def story_text(
@@ -245,6 +245,9 @@ class _Line:
             text = text.copy()
             text.plain = self._text.plain.translate(_ASCII).encode("ascii", "backslashreplace").decode()
         width = max(20, options.max_width - self._columns)
+        if text.cell_len <= width:
+            yield _after(self._columns, text)
+            return
         first, *rest = text.wrap(console, width, overflow="fold") or [Text("")]
         yield _after(self._columns, first)
         if rest:

@@ -277,7 +277,25 @@ def test_captures_cut_at_different_lengths_still_join() -> None:
     assert nodes(journey) == ["node1", "node2"]
 
 
+def test_a_frame_that_was_read_late_still_finds_its_hop() -> None:
+    lab = Imaginary()
+    lab.play(SYN_PACKET, way_there())
+    late = lab.frames.pop(4)
+    lab.frames.append(late)
+    [journey] = journeys(lab)
+    assert nodes(journey) == ["client", "lb", "node1", "node2", "pod/d"]
+    assert (journey.hops[1].in_interface, journey.hops[1].out_interface) == ("eth0", "eth1")
+
+
 class TestTraces:
+    def test_the_end_of_a_chain_is_told_without_a_rule(self) -> None:
+        lab = Imaginary()
+        lab.play(SYN_PACKET, way_there())
+        at = next(i for i, event in enumerate(lab.traces) if event.chain == "FORWARD")
+        lab.traces.insert(at, replace(lab.traces[at], kind="rule", chain="KUBE-FORWARD", handle=0, network_header=b""))
+        ended = next(hit for hit in journeys(lab)[0].hops[2].rules if hit.chain == "KUBE-FORWARD")
+        assert ended.rule == "end of chain"
+
     def test_rules_come_in_order_with_their_text_and_without_the_observers_own(self) -> None:
         lab = Imaginary()
         lab.play(SYN_PACKET, way_there())

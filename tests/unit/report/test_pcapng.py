@@ -132,6 +132,16 @@ def test_a_capture_without_any_frame_is_a_file_too(tmp_path: Path) -> None:
     assert "Number of packets:   0" in tool("capinfos", str(path))
 
 
+@pytest.mark.lab
+def test_a_late_frame_finds_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "x.pcapng"
+    frames = [Frame(n, START + n, "node1", "eth0", "in", bytes([n % 256]) * 60, 60) for n in range(3000)]
+    late = [*frames[:700], *frames[701:1500], frames[700], *frames[1500:]]
+    write_pcapng(path, late)
+    assert "Strict time order:   True" in tool("capinfos", str(path))
+    assert len(fields(path, "frame.number")) == 3000
+
+
 def blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at < len(data):

@@ -17,7 +17,6 @@ from hoplab.report.text import Verbosity, print_story, story_text
 from hoplab.report.visible import visible
 from tests.unit.report.runs import EXPLAIN, failed_run, good_run, hostile_run
 
-
 VERBOSITIES: tuple[Verbosity, ...] = (-1, 0, 1)
 
 
