@@ -7,45 +7,25 @@
 Standard library only: nothing is installed yet when this starts.
 """
 
+import os
 import sys
 
-if sys.version_info < (3, 11):
-    sys.exit(
-        "hoplab needs Python 3.11 or newer, this is %d.%d. Debian 12, Ubuntu 24.04 and newer have it as python3."
-        % sys.version_info[:2]
-    )
 
-import os
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-
-def main() -> None:
-    """Set up when asked to, then become `.venv/bin/python -m hoplab.cli`."""
-    from hoplab.setup import environment
-
-    arguments = sys.argv[1:]
-    wants_setup = arguments[:1] == ["--setup"]
-    if wants_setup:
-        arguments = arguments[1:]
-        problem = environment.make(HERE)
-    else:
-        problem = environment.missing(HERE)
-    if problem:
-        print(f"lab.py: {problem}", file=sys.stderr)
+def main():  # Without annotations: a Python that is too old must come far enough to say so.
+    """Check the Python that runs this, then hand over to hoplab.setup.door."""
+    if sys.hexversion < 0x030B0000:
+        sys.stderr.write(
+            f"lab.py: hoplab needs Python 3.11 or newer; this is {sys.version.split()[0]} ({sys.executable}).\n"
+            "Debian 12, Ubuntu 24.04 and newer have it as python3.  Beside an older one, call it by its version:\n"
+            "python3.11 lab.py ... (or python3.12, python3.13).\n"
+        )
         sys.exit(3)
-    if wants_setup and not arguments:
-        return
-    python = environment.python(HERE)
-    # The code runs from here whatever the caller's folder is, and the caller's folder stays what it was.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH", ""))))
-    if environment.stdlib_has_distutils(HERE):
-        # Mininet imports distutils; setuptools would put its own, slower one in the place of Python 3.11's.
-        os.environ.setdefault("SETUPTOOLS_USE_DISTUTILS", "stdlib")
-    sys.stdout.flush()
-    os.execv(python, [python, "-m", "hoplab.cli", *arguments])
+    # Through a symbolic link, from any folder: the code is where this file really is.
+    here = os.path.dirname(os.path.realpath(__file__))
+    sys.path.insert(0, here)
+    from hoplab.setup import door
+
+    sys.exit(door.main(here, sys.argv[1:]))
 
 
 if __name__ == "__main__":

@@ -1,144 +1,229 @@
-"""What must be there before the first command can run, and how it is made.
+"""Makes what must be there before the first command can run: packages, the .venv, the bridge's netfilter.
 
-The .venv beside lab.py holds the pinned Python packages; a stamp in it says for which
-requirements and which Python it was made, so that nothing is done twice and a
-half-made, moved or outdated one is made anew.
+Everything is done once and told in a line; what is there already is left alone, and
+what a killed set-up left half-made is made anew.  Nothing here is asked for by name
+of a host: where packages come from is the machine's own configuration.
 """
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
+import importlib.util
 import os
 import pwd
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from hoplab.setup import packages
+from hoplab.setup import packages, stamp
 
-STAMP = ".hoplab-stamp"
 NEWEST = (3, 13)
-"""The newest Python that is tested; a newer one is tried all the same when there is no other."""
+"""The newest Python that is tested; a newer one is taken all the same when there is no other."""
+KNOWN = ("python3.13", "python3.12", "python3.11")
+
+BRIDGE_NETFILTER = "/proc/sys/net/bridge"
 
 
-def python(here: Path) -> str:
-    """The environment's interpreter."""
-    return str(here / ".venv" / "bin" / "python")
-
-
-def stdlib_has_distutils(here: Path) -> bool:
-    """Whether the environment's Python still brings distutils itself (3.11 does, 3.12 dropped it)."""
-    return (here / ".venv" / "lib" / "python3.11").is_dir()
-
-
-def _fingerprint(here: Path) -> str:
-    texts = b"".join((here / name).read_bytes() for name in ("requirements.txt", "requirements-dev.txt"))
-    return f"{hashlib.sha256(texts).hexdigest()} {here}"
-
-
-def _venv_is_good(here: Path) -> bool:
-    try:
-        stamp = (here / ".venv" / STAMP).read_text(encoding="utf-8")
-    except OSError:
-        return False
-    # A venv whose interpreter was removed (an upgrade of the distribution) has a dangling link.
-    return stamp == _fingerprint(here) and Path(python(here)).exists()
-
-
-def missing(here: Path) -> str:
-    """What keeps a command from running, with the one command that helps; '' when nothing does."""
-    if _venv_is_good(here):
-        return ""
-    command = f"python3 {Path(sys.argv[0]).name} --setup {' '.join(sys.argv[1:])}".strip()
-    what = "was made for other requirements or another folder" if (here / ".venv").exists() else "is not there yet"
-    return f"the environment {here / '.venv'} {what}. Make it, as root or with sudo: {command}"
-
-
-def make(here: Path) -> str:
-    """Install what is missing, saying each thing; the problem that remains, '' when all is there."""
-    problem = _make_packages() or _make_venv(here) or _load_bridge_netfilter()
-    return problem
-
-
-def _say(what: str) -> None:
+def say(what: str) -> None:
+    """One line of progress; standard output belongs to the command that follows."""
     print(f"setup: {what}", file=sys.stderr, flush=True)
 
 
-def _make_packages() -> str:
-    names = [name for name, _purpose in packages.PACKAGES]
+def make(here: str) -> str:
+    """Install what is missing; the problem that remains, '' when all is there."""
+    # Others than its maker use the environment, too.
+    os.umask(0o022)
+    return packages.make(say) or make_venv(here) or _load_bridge_netfilter()
+
+
+def make_venv(here: str) -> str:
+    """Make, repair or update the .venv; the problem that remains, '' when it is good."""
+    if not stamp.fault(here):
+        return ""
+    if not os.access(here, os.W_OK):
+        return f"{here} is not yours to write, so no environment can be made in it: use a clone of your own, or sudo"
+    with _alone(here):
+        # Another --setup may have made it while this one waited.
+        return _make_venv(here) if stamp.fault(here) else ""
+
+
+@contextmanager
+def _alone(here: str) -> Iterator[None]:
+    """Hold the project's folder against another --setup; the kernel lets go of it when this process ends."""
+    folder = os.open(here, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        absent = packages.missing(names)
-    except FileNotFoundError:
-        return (
-            "--setup knows Debian and Ubuntu (dpkg-query is not there). Install the like of these yourself and call"
-            f" again without --setup: {', '.join(names)}"
-        )
-    if not absent:
-        return ""
-    for name in absent:
-        _say(f"installing {name}: {dict(packages.PACKAGES)[name]}")
-    return packages.install(absent)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another --setup in this folder")
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
-def _make_venv(here: Path) -> str:
-    if _venv_is_good(here):
-        return ""
-    folder = here / ".venv"
-    if folder.exists():
-        _say(f"removing {folder}: half-made, moved, or made for other requirements")
-        shutil.rmtree(folder)
-    _say(f"making {folder} with Python {sys.version_info.major}.{sys.version_info.minor}")
-    for step in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [python(here), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-        + ["-r", str(here / "requirements-dev.txt")],
-    ):
-        if "pip" in step:
-            _say("installing the Python packages of requirements-dev.txt")
-        done = subprocess.run(step, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            shutil.rmtree(folder, ignore_errors=True)
-            last = "\n    ".join((done.stdout + done.stderr).strip().splitlines()[-8:])
-            return f"`{' '.join(step)}` failed:\n    {last}\n  Repair that (network? disk space?) and call again."
-    # Compiled ahead, since a run by another user, or with bytecode switched off, would compile every time.
-    subprocess.run(
-        [python(here), "-m", "compileall", "-q", str(here / "hoplab"), str(here / "topologies")],
-        capture_output=True,
-        check=False,
-    )
-    _write_stamp(here)
-    _give_to_caller(folder)
+def _make_venv(here: str) -> str:
+    folder = stamp.folder(here)
+    update = stamp.only_outdated(here)
+    if update:
+        say("bringing the Python packages up to date: the requirements changed")
+        os.unlink(stamp.path(here))
+    else:
+        if os.path.lexists(folder):
+            say(f"making it anew: {stamp.fault(here)}")
+            problem = _remove(folder)
+            if problem:
+                return problem
+        interpreter = choose_python()
+        problem = packages.make_venv_module(interpreter, _has_ensurepip(interpreter), say)
+        if problem:
+            return problem
+        say(f"making {folder} with {interpreter}")
+        problem = _run([interpreter, "-m", "venv", folder])
+        if problem:
+            return problem
+        say("installing the Python packages of requirements-dev.txt (a minute or so)")
+    python = stamp.python(here)
+    requirements = os.path.join(here, "requirements-dev.txt")
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
+    problem = _run([*pip, "-r", requirements]) or _run([python, "-m", "pip", "check", "--disable-pip-version-check"])
+    if problem:
+        return problem
+    _know_project(here, python)
+    _write(stamp.path(here), stamp.expected(here))
+    _hand_over(here)
     return ""
 
 
-def _write_stamp(here: Path) -> None:
-    folder = here / ".venv"
-    with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
-        file.write(_fingerprint(here))
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, folder / STAMP)
-
-
-def _give_to_caller(folder: Path) -> None:
-    """Under sudo the .venv belongs to who called it, so that it can be used, and removed, without sudo."""
-    uid = os.environ.get("SUDO_UID", "")
-    if os.geteuid() != 0 or not uid.isdigit():
-        return
+def _remove(folder: str) -> str:
     try:
-        gid = pwd.getpwuid(int(uid)).pw_gid
+        if os.path.islink(folder) or not os.path.isdir(folder):
+            os.unlink(folder)
+        else:
+            shutil.rmtree(folder)
+    except OSError as error:
+        return f"{folder} can't be removed: {error}. Remove it (sudo rm -r {folder}) and call again"
+    return ""
+
+
+def choose_python() -> str:
+    """The interpreter that the environment is made with: the running one, unless another is clearly better.
+
+    Better is: one of the same version that every user may run, where the running one
+    lies in somebody's home (root's pyenv, say); one of the tested versions, where the
+    running one is newer than they are.
+    """
+    # Inside another venv, base_prefix leads to the Python behind it, which outlives that venv.
+    own = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
+    version = sys.version_info[:2]
+    if version > NEWEST:
+        return next((found for found in map(shutil.which, KNOWN) if found), own)
+    if not _for_everybody(own):
+        name = f"python{version[0]}.{version[1]}"
+        system = shutil.which(name, path="/usr/local/bin:/usr/bin")
+        if system and _for_everybody(os.path.realpath(system)):
+            return system
+    return own
+
+
+def _for_everybody(program: str) -> bool:
+    """Whether every user of the machine may run a program: it and all folders above are open to others."""
+    if not os.stat(program).st_mode & 0o001:
+        return False
+    folder = os.path.dirname(program)
+    while folder != "/":
+        if not os.stat(folder).st_mode & 0o001:
+            return False
+        folder = os.path.dirname(folder)
+    return True
+
+
+def _has_ensurepip(interpreter: str) -> bool:
+    if os.path.realpath(interpreter) == os.path.realpath(sys.executable):
+        return importlib.util.find_spec("ensurepip") is not None
+    asked = subprocess.run([interpreter, "-I", "-c", "import ensurepip"], capture_output=True, check=False)
+    return asked.returncode == 0
+
+
+def _run(command: Sequence[str]) -> str:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"`{' '.join(command)}` can't be run: {error}"
+    if done.returncode == 0:
+        return ""
+    last = packages.last_lines(done.stdout + done.stderr)
+    return f"`{' '.join(command)}` failed:\n{last}\n  Repair that (network? disk space?) and call again"
+
+
+def _know_project(here: str, python: str) -> None:
+    """Have the environment's Python find the package hoplab, from whatever folder it is started."""
+    asked = [python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    _write(os.path.join(site, "hoplab.pth"), f"{here}\n")
+
+
+def _write(path: str, text: str) -> None:
+    """Write a file that is there whole or not at all."""
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(f"{path}.new", path)
+
+
+def owner(here: str) -> tuple[int, int] | None:
+    """Whose files these should be when root makes them: sudo's caller, else the folder's owner; None for root's own."""
+    if os.geteuid() != 0:
+        return None
+    caller = os.environ.get("SUDO_UID", "")
+    try:
+        uid = int(caller) if caller.isdigit() else os.stat(here).st_uid
+        return (uid, pwd.getpwuid(uid).pw_gid) if uid else None
     except KeyError:
+        return None
+
+
+def _hand_over(here: str) -> None:
+    """Give the environment, and the compiled files of the project, to its user: to use and remove without sudo."""
+    user = owner(here)
+    if user is None:
         return
+    # Compiled now, so that no later run by root leaves folders in the clone that its user can't remove.
+    package = os.path.join(here, "hoplab")
+    subprocess.run([stamp.python(here), "-m", "compileall", "-q", package], capture_output=True, check=False)
+    give(stamp.folder(here), user)
+    for root, folders, _files in os.walk(package):
+        if "__pycache__" in folders:
+            give(os.path.join(root, "__pycache__"), user)
+
+
+def give(folder: str, user: tuple[int, int]) -> None:
+    """chown a folder and all below it; links themselves, never what they lead to."""
+    os.chown(folder, *user, follow_symlinks=False)
     for root, folders, files in os.walk(folder):
-        for name in (root, *(os.path.join(root, each) for each in (*folders, *files))):
-            os.chown(name, int(uid), gid, follow_symlinks=False)
+        for name in (*folders, *files):
+            os.chown(os.path.join(root, name), *user, follow_symlinks=False)
 
 
 def _load_bridge_netfilter() -> str:
-    """Load br_netfilter where it is a module: nodes need it, and only root can, and only outside a lab."""
-    if os.path.isdir("/proc/sys/net/bridge") or os.geteuid() != 0:
+    """Load br_netfilter where it is a module: nodes need it, and only root can, and only outside a lab.
+
+    Once loaded it would send the host's own bridges' frames through the host's rules;
+    the host is set back to how it was, and each lab switches it on for itself.
+    """
+    if os.path.isdir(BRIDGE_NETFILTER) or os.geteuid() != 0:
         return ""
-    _say("loading the kernel module br_netfilter (bridged packets meet iptables, as on every node)")
-    subprocess.run(["modprobe", "br_netfilter"], capture_output=True, check=False)
+    modprobe = shutil.which("modprobe", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if not modprobe or subprocess.run([modprobe, "br_netfilter"], capture_output=True, check=False).returncode != 0:
+        say("the kernel has no br_netfilter: bridged packets will not meet iptables (`lab.py doctor` tells more)")
+        return ""
+    for name in ("iptables", "ip6tables", "arptables"):
+        _write_knob(f"{BRIDGE_NETFILTER}/bridge-nf-call-{name}", "0")
+    say("loaded the kernel module br_netfilter; it stays off for the bridges of the host")
     return ""
+
+
+def _write_knob(path: str, value: str) -> None:
+    with open(path, "w", encoding="ascii") as knob:
+        knob.write(value)
