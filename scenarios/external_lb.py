@@ -19,6 +19,7 @@ MANIFESTS = ["services-a-b.yaml"]
 
 
 def run(lab):
+    """Send, watch, judge."""
     client = lab.host("client")
     the_six_steps(lab, client)
     through_the_pods_own_node(lab, client)

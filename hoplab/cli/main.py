@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import click
@@ -63,11 +63,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Run a command; its exit code.  With --debug, unexpected exceptions come through."""
     _register()
-    debug = "--debug" in arguments
-    try:
+
+    def command() -> int:
         result = cli.main(args=list(arguments), prog_name="lab.py", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+
+    return guarded(command)
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run something and turn every ending into an exit code and at most one message.
+
+    With --debug, exceptions that nobody expected come through.
+    """
+    try:
+        return command()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2
@@ -86,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:
-        if debug:
+        if "--debug" in sys.argv:
             raise
         _say(f"unexpected {type(error).__name__}: {error}. This is a defect; `lab.py --debug ...` shows where.")
         return 1

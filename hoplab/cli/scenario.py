@@ -1,19 +1,22 @@
 """`lab.py scenario`: list, or run and report.
 
-All scenarios of one call share one sandbox process tree; each has a cluster of its
-own in it.  With --json nothing but the documents goes to standard output.
+Each scenario has a sandbox of its own, so nothing of one can reach the next.  With
+--json nothing but the documents goes to standard output.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hoplab.errors import CannotRunHere, HoplabError
+from hoplab.errors import CannotRunHere
+
+if TYPE_CHECKING:
+    from hoplab.report.run import RunReport
 
 
 @click.command()
@@ -40,12 +43,53 @@ def scenario(names: tuple[str, ...], verbose: int, quiet: bool, **given: Any) ->
     chosen = scripts.names() if names == ("all",) else list(names)
     for name in chosen:
         scripts.find(name)
+    as_json, junit = given.pop("as_json"), given.pop("junit")
+    verbosity = -1 if quiet else min(verbose, 1)
+    worst, reports = 0, []
+    for name in chosen:
+        code, report = _in_sandbox(name, given, as_json, verbosity)
+        worst = worst or code
+        if report is None:
+            return code
+        reports.append(report)
+    if junit is not None:
+        _write_junit(junit, reports)
+    return worst
+
+
+def _in_sandbox(name: str, given: dict[str, Any], as_json: bool, verbosity: int) -> tuple[int, RunReport | None]:
+    """One scenario in a sandbox of its own; its exit code, and its report when it came to one."""
+    import pickle
+    import tempfile
+
     from hoplab.net import sandbox
 
+    with tempfile.TemporaryFile() as handed:
+
+        def hand_over(report: RunReport) -> None:
+            pickle.dump(report, handed)
+            handed.flush()
+
+        try:
+            code = sandbox.run(lambda: _inside(name, given, as_json, verbosity, hand_over))
+        except sandbox.SandboxRefused as error:
+            raise CannotRunHere(str(error)) from error
+        handed.seek(0)
+        try:
+            return code, pickle.load(handed)
+        except EOFError:
+            return code, None
+
+
+def _write_junit(path: Path, reports: Sequence[RunReport]) -> None:
+    from hoplab.report.artifacts import ArtifactError, write_artifact
+    from hoplab.report.junit import to_junit
+
     try:
-        return sandbox.run(lambda: _inside(chosen, given, -1 if quiet else min(verbose, 1)))
-    except sandbox.SandboxRefused as error:
-        raise CannotRunHere(str(error)) from error
+        write_artifact(path, to_junit(reports))
+    except ArtifactError as error:
+        # The verdict stands all the same.
+        print(f"lab.py: {error}", file=sys.stderr)
 
 
 def _list() -> int:
@@ -56,53 +100,39 @@ def _list() -> int:
     return 0
 
 
-def _inside(names: Sequence[str], given: dict[str, Any], verbosity: int) -> int:
+def _inside(
+    name: str, given: dict[str, Any], as_json: bool, verbosity: int, hand_over: Callable[[RunReport], None]
+) -> int:
     """In the sandbox, as process 1: errors end here, since nothing outside can catch them."""
-    from hoplab.cli.main import _say
+    from hoplab.cli.main import guarded
 
-    try:
-        return _run(names, given, verbosity)
-    except HoplabError as error:
-        _say(str(error))
-        return error.exit_code
-    except BrokenPipeError:
-        return 1
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        _say(f"unexpected {type(error).__name__}: {error}. This is a defect; `lab.py --debug ...` shows where.")
-        return 1
+    return guarded(lambda: _run(name, given, as_json, verbosity, hand_over))
 
 
-def _run(names: Sequence[str], given: dict[str, Any], verbosity: int) -> int:
+def _run(
+    name: str, given: dict[str, Any], as_json: bool, verbosity: int, hand_over: Callable[[RunReport], None]
+) -> int:
     # The two processes that others are forked from start while this one is still small.
     from hoplab.net.zygote import Zygote
     from hoplab.probe.crafter import CrafterProcess
 
     zygote, crafter = Zygote(), CrafterProcess()
-    from rich.console import Console
-
-    from hoplab.report.json_report import to_json
-    from hoplab.report.junit import to_junit
-    from hoplab.report.text import print_story
     from hoplab.scenario.options import RunOptions
     from hoplab.scenario.runner import run
 
-    as_json, junit = given.pop("as_json"), given.pop("junit")
-    options = RunOptions(**given)
-    console = Console(highlight=False)
-    reports = []
-    for name in names:
-        finished = run(name, options, zygote, crafter)
-        reports.append(finished.report)
-        if as_json:
-            print(to_json(finished.report))
-        else:
-            print_story(finished.report, console, verbosity=verbosity, explain=finished.explain)  # type: ignore[arg-type]
-        for problem in finished.report.problems if as_json else ():
-            print(f"lab.py: note: {problem}", file=sys.stderr)
-    if junit is not None:
-        from hoplab.report.artifacts import write_artifact
+    finished = run(name, RunOptions(**given), zygote, crafter)
+    report = finished.report
+    hand_over(report)
+    if as_json:
+        from hoplab.report.json_report import to_json
 
-        write_artifact(junit, to_junit(reports))
-    return 0 if all(report.passed for report in reports) else 1
+        print(to_json(report))
+        for problem in report.problems:
+            print(f"lab.py: note: {problem}", file=sys.stderr)
+    else:
+        from rich.console import Console
+
+        from hoplab.report.text import print_story
+
+        print_story(report, Console(highlight=False), verbosity=verbosity, explain=finished.explain)  # type: ignore[arg-type]
+    return 0 if report.passed else 1

@@ -1,49 +1,36 @@
 """One run of one scenario, inside the sandbox: build, converge, observe, send, judge, leave the evidence behind.
 
-The phases are timed apart.  A fault of the script is told with its file and line; a
-run that saw too little (a lost frame, a full buffer) says so and does not pass.
+The phases are timed apart.  While the cluster is built this process mostly waits for
+others (CNI plugins, rule loaders), so what only the later phases need is imported
+meanwhile, by a thread: `hoplab.scenario.acting` is that later half.
 """
 
 from __future__ import annotations
 
+import importlib
+import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from hoplab.cluster.cluster import Cluster
-from hoplab.errors import HoplabError, InputError
-from hoplab.hops.evidence import Evidence
-from hoplab.hops.findings import Check
+from hoplab.errors import HoplabError
 from hoplab.kube import convert
 from hoplab.kube.load import load_files
 from hoplab.kube.objects import Loaded
 from hoplab.net.loop import DeadlinePassed
 from hoplab.net.namespaces import CommandFailed
 from hoplab.net.zygote import SpawnFailed, Zygote
-from hoplab.probe.crafter import Crafter
-from hoplab.probe.prober import Prober
-from hoplab.report.annotate import frame_comments
-from hoplab.report.artifacts import ArtifactError, write_artifact
-from hoplab.report.json_report import to_json
-from hoplab.report.pcapng import write_pcapng
-from hoplab.report.run import Explain, RunReport, all_hold, explain_by
-from hoplab.report.text import story_text
 from hoplab.scenario import scripts
-from hoplab.scenario.lab import Lab, target
 from hoplab.scenario.options import RunOptions
-from hoplab.watch.observer import Observer
 
-Sabotage = Callable[[Lab], None]
-"""Breaks something in a converged lab before the script runs: how tests prove that a verdict can fail."""
+if TYPE_CHECKING:
+    from hoplab.hops.findings import Check
+    from hoplab.probe.crafter import Crafter
+    from hoplab.scenario.acting import Finished
+    from hoplab.scenario.lab import Lab
 
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A run's report, and how rules are explained in it."""
-
-    report: RunReport
-    explain: Explain
+LATER_HALF = "hoplab.scenario.acting"
 
 
 def run(
@@ -52,18 +39,21 @@ def run(
     zygote: Zygote,
     crafter: Crafter,
     *,
-    sabotage: Sabotage | None = None,
+    sabotage: Callable[[Lab], None] | None = None,
     on_check: Callable[[Check], None] | None = None,
 ) -> Finished:
     """Run one scenario in this sandbox.
 
-    Raises InputError for a script, a manifest or an option that can't be, HoplabError
-    for what this machine could not do.  Checks that do not hold are no error: they are
-    in the report.
+    `sabotage` breaks something in the converged lab before the script runs: how tests
+    prove that a verdict can fail.  Raises InputError for a script, a manifest or an
+    option that can't be, HoplabError for what this machine could not do.  Checks that
+    do not hold are no error: they are in the report.
     """
     script = scripts.load(name)
     cluster_options = options.cluster(script.topology, script.nodes)
     loaded = load_files(script.manifests) if script.manifests else Loaded(())
+    importing = threading.Thread(target=importlib.import_module, args=(LATER_HALF,))
+    importing.start()
     started = time.monotonic()
     cluster = Cluster(zygote, cluster_options)
     try:
@@ -72,37 +62,10 @@ def run(
         cluster.converge()
         if cluster_options.topology != "single":
             cluster.masquerade_outbound()
-        namespaces = cluster.namespaces()
-        with Observer([target(ns) for ns in namespaces.values()]) as observer:
-            observer.register(cluster.loop.fileno(), lambda: _served(cluster))
-            prober = Prober(observer, namespaces, options.seed, crafter=crafter)
-            lab = Lab(cluster, observer, prober, options.seed, namespaces=namespaces, on_check=on_check)
-            probing = time.monotonic()
-            try:
-                if sabotage is not None:
-                    sabotage(lab)
-                _act(script, lab)
-            finally:
-                prober.close()
-            evidence = observer.evidence()
-            timings = {**cluster.timings_s, "probe": time.monotonic() - probing}
-            for loss in evidence.losses:
-                words = f"{loss.lost} {loss.source} event(s) in {loss.node}: {loss.reason}"
-                lab.check("nothing that was to be seen was lost", False, "no loss", words)
-            timings["total"] = time.monotonic() - started
-            report = RunReport(
-                scenario=script.name,
-                passed=all_hold(lab.checks),
-                seed=options.seed,
-                timings_s=timings,
-                checks=tuple(lab.checks),
-                flows=tuple(lab.told),
-                losses=evidence.losses,
-                problems=(*loaded.warnings, *cluster.warnings),
-            )
-            explain = explain_by(cluster.object_of())
-            folder = options.captures or scripts.FOLDER.parent / "captures"
-            return Finished(_leave(report, evidence, cluster, explain, folder / script.name), explain)
+        importing.join()
+        from hoplab.scenario.acting import act
+
+        return act(script, options, cluster, loaded.warnings, crafter, started, sabotage, on_check)
     except (CommandFailed, SpawnFailed, DeadlinePassed) as error:
         raise HoplabError(f"{script.name}: {error}") from error
 
@@ -115,65 +78,3 @@ def apply(cluster: Cluster, loaded: Loaded) -> None:
         workload_list=[convert.as_workload(each) for each in loaded.of(*convert.WORKLOADS)],
         slices=convert.endpoint_slices(loaded.objects),
     )
-
-
-def _served(cluster: Cluster) -> None:
-    cluster.loop.poll(0)
-
-
-def _act(script: scripts.Script, lab: Lab) -> None:
-    try:
-        script.run(lab)
-    except HoplabError as error:
-        raise type(error)(f"{scripts.where(error, script.path)}: {error}") from error
-    except (CommandFailed, SpawnFailed, DeadlinePassed):
-        raise
-    except Exception as error:
-        # A script is the user's code: whatever it raises is told with its own line, never as our traceback.
-        raise InputError(f"{scripts.where(error, script.path)}: {type(error).__name__}: {error}") from error
-
-
-def _leave(
-    report: RunReport, evidence: Evidence, cluster: Cluster, explain: Explain, folder: Path
-) -> RunReport:
-    """Write pcapng, story and JSON; what can't be written becomes a problem of the report, never of the verdict."""
-    from dataclasses import replace
-
-    paths: dict[str, str] = {}
-    problems = list(report.problems)
-    capture, story, document = folder / "run.pcapng", folder / "story.txt", folder / "run.json"
-    try:
-        comments = frame_comments(report.flows, evidence.frames, explain)
-        write_pcapng(
-            capture,
-            evidence.frames,
-            evidence.interfaces,
-            comments,
-            names(cluster),
-            f"hoplab scenario {report.scenario}, seed {report.seed}",
-        )
-        paths["pcapng"] = str(capture)
-        paths["story"] = str(story)
-        report = replace(report, artifacts=paths)
-        write_artifact(story, story_text(report, explain=explain).encode())
-        write_artifact(document, to_json(report).encode())
-    except ArtifactError as error:
-        problems.append(str(error))
-    return replace(report, artifacts=paths, problems=tuple(problems))
-
-
-def names(cluster: Cluster) -> Mapping[str, list[str]]:
-    """Address -> names, for readers of the capture: machines, pods, Services."""
-    found: dict[str, list[str]] = {}
-    for machine in cluster.net.hosts:
-        for _interface, address, _prefix in machine.netlink.addresses():
-            if address and not address.startswith(("127.", "::1", "fe80:")):
-                found.setdefault(address, []).append(machine.name)
-    for running in cluster.running():
-        for ip in running.ips:
-            found.setdefault(ip, []).append(running.namespace.name)
-    for service in cluster.objects.services.values():
-        for ip in (*service.cluster_ips, *(ingress.ip for ingress in service.load_balancer_ingress)):
-            if ip != "None":
-                found.setdefault(ip, []).append(f"svc/{service.meta.name}")
-    return found
