@@ -18,13 +18,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Hashable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal
 
-from hoplab.hops.evidence import Evidence, Frame, Interface, Tuple
+from hoplab.hops.evidence import Evidence, Frame, Tuple
 from hoplab.hops.identity import header_identity, identity, kept_payload
 from hoplab.hops.packet import Arp, Packet
-from hoplab.hops.passing import Passing, to_hop
+from hoplab.hops.passing import Passing, inner_interfaces, to_hop
 from hoplab.hops.sightings import Sighting, read_frames
 from hoplab.hops.story import Hop
 from hoplab.hops.traces import OBSERVER_TABLE, Resolver, TraceRun, trace_runs
@@ -116,8 +117,8 @@ def join(evidence: Evidence, switches: Collection[str] = frozenset(), observer_t
     copies = _copies(sightings, frozenset(switches))
     resolver = Resolver(evidence.rules, evidence.chains, observer_table)
     copies += _attach(copies, trace_runs(evidence.traces))
-    kinds = {(i.node, i.name): i for i in evidence.interfaces}
-    journeys = (journey for copy in copies if (journey := _journey(copy, kinds, resolver)) is not None)
+    inner = inner_interfaces(evidence.interfaces)
+    journeys = (journey for copy in copies if (journey := _journey(copy, inner, resolver)) is not None)
     return Joined(tuple(sorted(journeys, key=lambda one: one.started_ns)), tuple(arps))
 
 
@@ -260,11 +261,11 @@ def _first_tuple(passing: Passing) -> Tuple:
     return seen[0].packet.tuple if seen else passing.runs[0].packets[0].tuple
 
 
-def _journey(copy: _Copy, interfaces: dict[tuple[str, str], Interface], resolver: Resolver) -> Journey | None:
+def _journey(copy: _Copy, inner: AbstractSet[tuple[str, str]], resolver: Resolver) -> Journey | None:
     passings = [passing for passing in copy.passings if not passing.overheard]
     if not passings:
         return None
-    hops = tuple(to_hop(passing, interfaces, resolver) for passing in passings)
+    hops = tuple(to_hop(passing, inner, resolver) for passing in passings)
     first, last = passings[0], copy.last
     seen = first.ins or first.outs
     packet = seen[0].packet if seen else first.runs[0].packets[0]

@@ -8,11 +8,12 @@ frame can show them (a packet made or delivered here) the headers of the rule tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from typing import Literal
 
-from hoplab.hops.evidence import Interface
-from hoplab.hops.packet import read_link
+from hoplab.hops.evidence import Interface, Tuple
+from hoplab.hops.packet import mac_text
 from hoplab.hops.sightings import Sighting
 from hoplab.hops.story import Hop
 from hoplab.hops.traces import Resolver, TraceRun
@@ -59,37 +60,24 @@ class Passing:
         return not self.outs and not self.runs and all(s.frame.packet_type == "otherhost" for s in self.ins)
 
 
-_INNER_KINDS = frozenset({"bridge", "vxlan"})
-"""Devices inside a namespace: behind a bridge is a port, behind a tunnel the interface that carries it."""
-
-
-def to_hop(passing: Passing, interfaces: Mapping[tuple[str, str], Interface], resolver: Resolver) -> Hop:
-    """What frames and traces say of it."""
-
-    def edge(seen: list[Sighting], *, last: bool) -> Sighting | None:
-        outer = [
-            s
-            for s in seen
-            if (known := interfaces.get((passing.node, s.frame.interface))) is None or known.kind not in _INNER_KINDS
-        ]
-        found = outer or seen
-        return (found[-1] if last else found[0]) if found else None
-
-    came, left = edge(passing.ins, last=False), edge(passing.outs, last=True)
-    traced = [packet for run in passing.runs if run.own for packet in run.packets]
+def to_hop(passing: Passing, inner: AbstractSet[tuple[str, str]], resolver: Resolver) -> Hop:
+    """What frames and traces say of it; `inner` are the (node, interface) that lie behind others."""
+    ins, outs, runs = passing.ins, passing.outs, passing.runs
+    came = ins[_outermost(passing.node, ins, inner, 0)] if ins else None
+    left = outs[_outermost(passing.node, outs, inner, -1)] if outs else None
+    traced = [packet for run in runs if run.own for packet in run.packets] if runs else []
     if came is not None:
         before = came.packet.tuple
     elif traced:
         before = traced[0].tuple
     else:
-        before = passing.outs[-1].packet.tuple
-    after = left.packet.tuple if left is not None else traced[-1].tuple if traced else before
-    rewrite: list[Literal["DNAT", "SNAT"]] = []
-    if (before.dst, before.dport) != (after.dst, after.dport):
-        rewrite.append("DNAT")
-    if (before.src, before.sport) != (after.src, after.sport):
-        rewrite.append("SNAT")
-    sightings = (*passing.ins, *passing.outs)
+        before = outs[-1].packet.tuple
+    if left is None:
+        after = traced[-1].tuple if traced else before
+    else:
+        after = before if came is not None and left.packet is came.packet else left.packet.tuple
+    sightings = ins + outs
+    numbers = [number for sighting in sightings for number in sighting.numbers]
     return Hop(
         passing.node,
         came.frame.interface if came else None,
@@ -98,22 +86,45 @@ def to_hop(passing: Passing, interfaces: Mapping[tuple[str, str], Interface], re
         after,
         came.packet.ttl if came else None,
         left.packet.ttl if left else None,
-        tuple(rewrite),
-        tuple(hit for run in passing.runs for hit in resolver.hits(run)),
-        tuple(sorted(number for s in sightings for number in s.numbers)),
+        rewrites(before, after),
+        tuple([hit for run in runs for hit in resolver.hits(run)]) if runs else (),
+        tuple(sorted(numbers)),
         passing.time_ns,
         _macs(came),
         _macs(left),
         _tunnel(came, left),
         (),
-        tuple(dict.fromkeys(s.frame.interface for s in sightings)),
+        tuple(dict.fromkeys([sighting.frame.interface for sighting in sightings])),
         tuple(passing.switches),
     )
 
 
+def inner_interfaces(interfaces: Iterable[Interface]) -> AbstractSet[tuple[str, str]]:
+    """Devices inside a namespace: behind a bridge is a port, behind a tunnel the interface that carries it."""
+    return {(one.node, one.name) for one in interfaces if one.kind in ("bridge", "vxlan")}
+
+
+def rewrites(before: Tuple, after: Tuple) -> tuple[Literal["DNAT", "SNAT"], ...]:
+    """DNAT changes the destination, SNAT the source; so does undoing them, each the other end."""
+    destination = before.dst != after.dst or before.dport != after.dport
+    source = before.src != after.src or before.sport != after.sport
+    if destination:
+        return ("DNAT", "SNAT") if source else ("DNAT",)
+    return ("SNAT",) if source else ()
+
+
+def _outermost(node: str, seen: list[Sighting], inner: AbstractSet[tuple[str, str]], end: Literal[0, -1]) -> int:
+    """Which sighting stands for the edge of the namespace: the first (0) or last (-1) that is not behind another."""
+    if len(seen) == 1:
+        return 0
+    order = range(len(seen)) if end == 0 else range(len(seen) - 1, -1, -1)
+    return next((at for at in order if (node, seen[at].frame.interface) not in inner), end)
+
+
 def _macs(sighting: Sighting | None) -> tuple[str, str] | None:
-    link = read_link(sighting.frame.data) if sighting else None
-    return link.macs if link else None
+    """(source, destination) of the Ethernet header."""
+    data = sighting.frame.data if sighting else b""
+    return (mac_text(data[6:12]), mac_text(data[:6])) if len(data) >= 14 else None
 
 
 def _tunnel(came: Sighting | None, left: Sighting | None) -> str:
