@@ -11,11 +11,20 @@ from dataclasses import replace
 
 from hoplab.cluster.health import KUBE_PROXY_HEALTHZ_PORT, Finding, HealthChecker, Target
 from hoplab.cluster.options import ClusterOptions
-from hoplab.dataplane.balancer import Backend, Balancer, Frontend, balancer_changes, local_addresses, policy_routes
+from hoplab.dataplane.balancer import (
+    Backend,
+    Balancer,
+    Frontend,
+    balancer_changes,
+    balancer_text,
+    local_addresses,
+    policy_routes,
+)
 from hoplab.errors import HoplabError
 from hoplab.kube.types import Node, Service
 from hoplab.net.loop import Loop
 from hoplab.net.machines import Machine
+from hoplab.net.namespaces import CommandFailed
 
 
 class BalancerFailed(HoplabError):
@@ -93,11 +102,20 @@ class BalancerAgent:
                 self.machine.netlink.route("default", via=route.via, table=route.table)
         for address in local_addresses(now):
             self.machine.netlink.address("lo", f"{address}/32")
-        text = balancer_changes(self._loaded, now)
-        if text:
-            self.machine.namespace.run(["nft", "-f", "-"], text)
-        self._loaded = now
+        self._load(now)
         return True
+
+    def _load(self, now: Balancer) -> None:
+        """Load what changed; all of it when the kernel's state is not what was loaded last."""
+        text = balancer_changes(self._loaded, now)
+        try:
+            if text:
+                self.machine.namespace.run(["nft", "-f", "-"], text)
+        except CommandFailed:
+            if self._loaded is None:
+                raise
+            self.machine.namespace.run(["nft", "-f", "-"], balancer_text(now))
+        self._loaded = now
 
     def drop_candidate(self, node: str) -> None:
         """Load the present configuration without one node (a lesson's fault)."""
@@ -109,5 +127,4 @@ class BalancerAgent:
                 replace(f, backends=tuple(b for b in f.backends if b.node != node)) for f in self._loaded.frontends
             ),
         )
-        self.machine.namespace.run(["nft", "-f", "-"], balancer_changes(self._loaded, now))
-        self._loaded = now
+        self._load(now)

@@ -25,6 +25,9 @@ from hoplab.probe.prober import Prober
 from hoplab.probe.result import Probe, ProbeResult
 from hoplab.watch.observer import Observer, Target
 
+WINDOW = 32
+"""Probes under way at once: as many openings as an ordinary user's netlink buffers hold the rule events of."""
+
 TRIES_PER_NODE = 16
 """How many flows are tried, for each node, until the balancer picks the wanted one."""
 
@@ -340,7 +343,7 @@ class Lab:
 
     def _send(self, probes: Sequence[Probe], *, keep: bool = True) -> list[Sent]:
         since = self.observer.mark()
-        results = self.prober.send_many(probes, window=8)
+        results = self.prober.send_many(probes, window=WINDOW)
         self.observer.quiesce()
         evidence = self.observer.evidence(since)
         keys = [probe_key(result) for result in results]
