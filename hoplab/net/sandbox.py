@@ -68,21 +68,14 @@ def _exit_code(status: int) -> int:
 
 def _babysit(child: int) -> int:
     """Wait for the child; pass on every request to end, and insist after GRACE_S seconds."""
-    asked = False
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
         try:
-            if asked:
-                os.kill(child, signal.SIGKILL)
-            else:
-                os.kill(child, signal.SIGTERM if number != signal.SIGINT else signal.SIGINT)
+            os.kill(child, number)
         except ProcessLookupError:
             return
-        if number != signal.SIGALRM:
-            signal.alarm(GRACE_S)
-            # A terminal's Ctrl-C reaches every process of the group: insisting is the alarm's business alone.
-        asked = asked or number == signal.SIGALRM
+        # A terminal's Ctrl-C reaches every process of the group, so a second one is no insisting: the alarm does that.
+        signal.alarm(GRACE_S)
 
     def insist(_number: int, _frame: FrameType | None) -> None:
         try:

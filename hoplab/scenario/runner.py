@@ -7,6 +7,7 @@ meanwhile, by a thread: `hoplab.scenario.acting` is that later half.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import threading
 import time
@@ -52,6 +53,8 @@ def run(
     script = scripts.load(name)
     cluster_options = options.cluster(script.topology, script.nodes)
     loaded = load_files(script.manifests) if script.manifests else Loaded(())
+    # Evidence is tens of thousands of small values without cycles, kept to the end: collecting finds nothing, slowly.
+    gc.disable()
     importing = threading.Thread(target=importlib.import_module, args=(LATER_HALF,))
     importing.start()
     started = time.monotonic()

@@ -42,6 +42,7 @@ NETLINK_ADD_MEMBERSHIP = 1
 SO_RCVBUFFORCE = 33
 RECEIVE_BUFFER = 64 << 20
 LARGEST_DATAGRAM = 1 << 16
+MOST_ROUNDS = 10
 
 TRACE_TABLE = "hoplab_watch"
 Tracing = Literal["all", "opening"]
@@ -349,8 +350,13 @@ class Observer:
 
     def _number(self) -> None:
         """Give numbers, in time order, to the frames that came since the last time."""
-        for watched in self._watched.values():
-            self._take(watched)
+        # While one ring is read another may get an earlier frame: until a whole round brings nothing, within reason.
+        for _round in range(MOST_ROUNDS):
+            before = self._events
+            for watched in self._watched.values():
+                self._take(watched)
+            if self._events == before:
+                break
         self._unnumbered.sort(key=lambda raw: raw[0])
         start = len(self._frames) + 1
         self._frames += [_frame(start + at, raw) for at, raw in enumerate(self._unnumbered)]
