@@ -49,7 +49,7 @@ Tracing = Literal["all", "opening"]
 
 RING_SLOTS: Mapping[str, int] = {"pod": 256, "host": 512, "router": 512}
 """Frames a ring holds, by role; everything not named forwards for others and gets DEFAULT_SLOTS."""
-DEFAULT_SLOTS = 2048
+DEFAULT_SLOTS = 1024
 
 
 def trace_rules(tracing: Tracing) -> str:
@@ -193,6 +193,7 @@ class Observer:
 
     def add(self, targets: Sequence[Target]) -> None:
         """Watch further namespaces."""
+        loading = self._start_trace_rules([target.namespace for target in targets if target.trace])
         for target in targets:
             watched = self._watched[target.namespace.name] = _Watched(target)
             self._loop.register(watched.ring.fileno(), self._frame_reader(watched))
@@ -200,7 +201,7 @@ class Observer:
                 self._loop.register(watched.trace.fileno(), self._trace_reader(watched, watched.trace))
             if watched.conntrack is not None:
                 self._loop.register(watched.conntrack.fileno(), self._conntrack_reader(watched, watched.conntrack))
-        self._load_trace_rules([target.namespace for target in targets if target.trace])
+        self._finish_trace_rules(loading)
 
     def remove(self, name: str) -> None:
         """Stop watching a namespace; what was seen in it stays."""
@@ -218,15 +219,25 @@ class Observer:
         """Change which packets are traced, in every traced namespace."""
         if tracing != self.tracing:
             self.tracing = tracing
-            self._load_trace_rules([w.target.namespace for w in self._watched.values() if w.target.trace])
+            traced = [w.target.namespace for w in self._watched.values() if w.target.trace]
+            self._finish_trace_rules(self._start_trace_rules(traced))
 
-    def _load_trace_rules(self, namespaces: Sequence[Namespace]) -> None:
-        started = [
-            (ns, ns.popen(["nft", "-f", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
-            for ns in namespaces
-        ]
+    def _start_trace_rules(self, namespaces: Sequence[Namespace]) -> list[tuple[Namespace, subprocess.Popen[str]]]:
+        started = []
+        for ns in namespaces:
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+            process = ns.popen(["nft", "-f", "-"], **pipes)
+            if process.stdin is not None:
+                process.stdin.write(trace_rules(self.tracing))
+                process.stdin.close()
+                process.stdin = None
+            started.append((ns, process))
+        return started
+
+    @staticmethod
+    def _finish_trace_rules(started: Sequence[tuple[Namespace, subprocess.Popen[str]]]) -> None:
         for ns, process in started:
-            output, _ = process.communicate(trace_rules(self.tracing), timeout=30)
+            output, _ = process.communicate(timeout=30)
             if process.returncode != 0:
                 raise CommandFailed(ns.name, ["nft", "-f", "-"], process.returncode, output)
 
