@@ -116,7 +116,7 @@ def test_a_bomb_is_refused_at_once():
     text = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n"
     text += "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
     started = time.monotonic()
-    with pytest.raises(ManifestError, match="aliases expanded: refused"):
+    with pytest.raises(ManifestError, match="aliases expanded"):
         load(text, "bomb.yaml")
     assert time.monotonic() - started < 5
 
@@ -128,7 +128,7 @@ def test_a_bomb_is_refused_at_once():
         (lambda path: path.mkdir(), "found a folder"),
         (lambda path: path.write_text(""), "empty"),
         (lambda path: path.write_text("# " + "x" * 5_000_000), "larger than 4 MB"),
-        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "not UTF-8"),
+        (lambda path: path.write_bytes(b"\xff\xfe\x00"), "UTF-8"),
     ],
     ids=["missing", "folder", "empty", "5 MB", "not text"],
 )
