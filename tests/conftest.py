@@ -1,0 +1,76 @@
+"""What every test run keeps to: lab tests run only where a lab can, and the host is the same afterwards.
+
+A test marked `lab` works in real namespaces, and with the programs that --setup
+installs.  Where one of them is missing, the test is skipped and says why; with
+CI=true it fails instead, since a run that skipped what matters must not be green.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hoplab.setup import packages
+from tests.host import Host
+
+ROOT = Path(__file__).resolve().parents[1]
+ALSO_NEEDED = ("tshark",)
+"""Programs that lab tests use beyond those that a lab can't do without."""
+
+ENTER_AND_LEAVE = """
+from hoplab.net import sandbox
+try:
+    code = sandbox.run(lambda: 0)
+except sandbox.SandboxRefused as refusal:
+    code = str(refusal)
+raise SystemExit(code)
+"""
+BEFORE = pytest.StashKey[Host]()
+
+
+@functools.cache
+def lacking() -> str:
+    """Why no lab can run on this machine, '' when it can."""
+    wanted = (each for each in packages.PACKAGES if each.needed or each.name in ALSO_NEEDED)
+    if absent := packages.missing(wanted):
+        programs = ", ".join(f"{each.program} ({each.name})" for each in absent)
+        return f"missing: {programs}. `sudo python3 lab.py --setup` installs them"
+    # In a process of its own: this one may have threads, which no fork takes along.
+    entered = subprocess.run([sys.executable, "-c", ENTER_AND_LEAVE], cwd=ROOT, capture_output=True, text=True)
+    return "" if entered.returncode == 0 else f"no sandbox: {entered.stderr.strip() or entered.returncode}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("lab") is None or not (reason := lacking()):
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI=true, and this machine can't run a lab. {reason}", pytrace=False)
+    pytest.skip(f"this machine can't run a lab. {reason}")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # Nft and friends are where an ordinary user's PATH may not lead.
+    os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[BEFORE] = Host.now()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if BEFORE not in session.config.stash:
+        return
+    changes = session.config.stash[BEFORE].changes(Host.now())
+    if not changes:
+        return
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None:
+        reporter.section("this run changed the host", sep="=", red=True)
+        for change in changes:
+            reporter.line(change)
