@@ -1,107 +1,123 @@
-"""The command line: parses, enters the sandbox where a lab is needed, and turns every ending into an exit code.
+"""The command line: finds the command, runs it, and turns every ending into an exit code.
 
 0 all verified, 1 something did not hold, 2 the call or an input is wrong, 3 this
-machine can't, 130 interrupted.  Nothing heavy is imported before a command needs it:
-most of a run's time would be that otherwise.
+machine can't, 130 interrupted.  A command's module is imported when that command is
+asked for, and nothing heavy before: most of a run's time would be that otherwise.
 """
 
 from __future__ import annotations
 
-import difflib
+import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import click
 
-from hoplab.errors import HoplabError
+import hoplab
+from hoplab.cli.endings import end_by_signal, guarded
+
+COMMANDS: Mapping[str, str] = {
+    "scenario": "hoplab.cli.scenario",
+    "rules": "hoplab.cli.rules",
+    "doctor": "hoplab.cli.doctor",
+    "test": "hoplab.cli.testing",
+}
+"""Command -> the module whose `command` it is, in the order in which help lists them."""
+
+PASSING_ON = ("test",)
+"""Commands whose arguments are another program's: nothing behind their name is ours."""
+
+DEBUG = "--debug"
 
 
 class Commands(click.Group):
-    """A group that names the nearest command for a misspelt one."""
+    """A group that imports a command when it is asked for, and names the nearest one for a misspelt name."""
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Click's own, with a hint."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1, 0.5)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise click.UsageError(f"no command is called {args[0]!r}.{hint} `lab.py --help` lists them.") from error
+            raise click.UsageError(f"no command is called {args[0]!r}.{hint} `lab.py --help` lists them.")
+        return super().resolve_command(ctx, args)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show Python tracebacks.")
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 all verified, 1 something did not hold, 2 the call or an input is wrong, 3 this machine"
+    " can't run it, 130 interrupted.",
+)
+@click.version_option(hoplab.__version__, prog_name="hoplab", message="%(prog)s %(version)s")
+@click.option(DEBUG, is_flag=True, help="Show Python's traceback of an error (it may stand behind the command, too).")
 def cli(debug: bool) -> None:
-    """hoplab: see what happens to a packet in a Kubernetes network, hop by hop, on real kernel parts.
+    """hoplab: see what happens to a packet in a Kubernetes network, hop by hop.
 
-    Start with `lab.py scenario external-lb`; `lab.py doctor` tells what this machine has.
+    Each run builds a small cluster out of the kernel's own parts, in namespaces that
+    the host never notices, sends packets through it, and proves from what was seen on
+    every interface who forwarded them, which rule rewrote them, and how the answer
+    found its way back.
+
+    \b
+    lab.py --setup                 install what is missing (once, as root)
+    lab.py doctor                  what this machine has and lacks
+    lab.py scenario external-lb    the first thing to try
     """
     del debug
 
 
-def _register() -> None:
-    from hoplab.cli import rules, scenario, testing
-
-    cli.add_command(scenario.scenario)
-    cli.add_command(rules.rules)
-    cli.add_command(testing.test)
-    try:
-        from hoplab.cli import doctor
-    except ImportError:
-        return
-    cli.add_command(doctor.command)
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run(given))
+    _fill_standard_streams()
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run a command; its exit code.  With --debug, unexpected exceptions come through."""
-    _register()
+    """Run a command; its exit code.  With --debug, exceptions come through."""
+    end_by_signal()
+    own, debug = take_debug(arguments)
 
     def command() -> int:
-        result = cli.main(args=list(arguments), prog_name="lab.py", standalone_mode=False)
+        result = cli.main(args=own, prog_name="lab.py", standalone_mode=False, obj=debug)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
 
-    return guarded(command)
+    return guarded(command, debug=debug)
 
 
-def guarded(command: Callable[[], int]) -> int:
-    """Run something and turn every ending into an exit code and at most one message.
-
-    With --debug, exceptions that nobody expected come through.
-    """
-    try:
-        return command()
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
-        return 2
-    except click.ClickException as error:
-        usage = error.ctx.get_usage() if isinstance(error, click.UsageError) and error.ctx else ""
-        _say("\n".join(filter(None, (error.format_message(), usage))))
-        return 2
-    except HoplabError as error:
-        _say(str(error))
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted")
-        return 130
-    except BrokenPipeError:
-        # The reader has gone (`| head`): nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
-        _say(f"unexpected {type(error).__name__}: {error}. This is a defect; `lab.py --debug ...` shows where.")
-        return 1
+def take_debug(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """The arguments without --debug wherever it is ours, and whether it was there (pure)."""
+    end = len(arguments)
+    for place, argument in enumerate(arguments):
+        if argument == "--" or argument in PASSING_ON:
+            end = place
+            break
+    own = [argument for argument in arguments[:end] if argument != DEBUG]
+    return [*own, *arguments[end:]], len(own) < end
 
 
-def _say(message: str) -> None:
-    print(f"lab.py: {message}", file=sys.stderr)
+def _fill_standard_streams() -> None:
+    """Give closed standard descriptors (`>&-`) to /dev/null, before something else gets their numbers."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))

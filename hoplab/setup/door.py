@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
 from hoplab.setup import stamp
 
@@ -24,7 +23,7 @@ are, `lab.py --help` tells once the environment is there.
 """
 
 
-def main(here: str, arguments: Sequence[str]) -> int:
+def main(here: str, arguments: list[str]) -> int:
     """Run `lab.py ARGUMENTS` for the project in the folder `here`; returns only when there is no command to become."""
     wants_setup = arguments[:1] == ["--setup"]
     command = arguments[1:] if wants_setup else arguments
@@ -48,7 +47,7 @@ def _set_up(here: str) -> str:
     return environment.make(here)
 
 
-def _lacking(here: str, command: Sequence[str]) -> str:
+def _lacking(here: str, command: list[str]) -> str:
     fault = stamp.fault(here)
     if not fault:
         return ""
@@ -60,7 +59,7 @@ def _lacking(here: str, command: Sequence[str]) -> str:
     return f"{fault}. Set it up, as root or with sudo: {call}"
 
 
-def become(here: str, command: Sequence[str]) -> None:
+def become(here: str, command: list[str]) -> None:
     """Replace this process by the command line in the environment's Python."""
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
     os.environ["PATH"] = os.pathsep.join([*path, *(each for each in SYSTEM_PROGRAMS if each not in path)])
