@@ -59,6 +59,9 @@ def _alone(here: str) -> Iterator[None]:
         except BlockingIOError:
             say("waiting for another --setup in this folder")
             fcntl.flock(folder, fcntl.LOCK_EX)
+        except OSError as error:
+            # NFS, and the folders that a virtual machine shares with its host, may know no locks.
+            say(f"going on without a lock: {error}")
         yield
     finally:
         os.close(folder)
@@ -101,6 +104,11 @@ def _remove(folder: str) -> str:
     try:
         if os.path.islink(folder) or not os.path.isdir(folder):
             os.unlink(folder)
+        elif os.path.ismount(folder):
+            # A disk of its own for .venv, as in the virtual machine: emptied, it is as good as new.
+            for entry in os.scandir(folder):
+                if problem := _remove(entry.path):
+                    return problem
         else:
             shutil.rmtree(folder)
     except OSError as error:
@@ -192,10 +200,14 @@ def _hand_over(here: str) -> None:
     # Compiled now, so that no later run by root leaves folders in the clone that its user can't remove.
     package = os.path.join(here, "hoplab")
     subprocess.run([stamp.python(here), "-m", "compileall", "-q", package], capture_output=True, check=False)
-    give(stamp.folder(here), user)
-    for root, folders, _files in os.walk(package):
-        if "__pycache__" in folders:
-            give(os.path.join(root, "__pycache__"), user)
+    try:
+        give(stamp.folder(here), user)
+        for root, folders, _files in os.walk(package):
+            if "__pycache__" in folders:
+                give(os.path.join(root, "__pycache__"), user)
+    except OSError as error:
+        # A shared folder may know no owners; then nobody is kept out by them, either.
+        say(f"some files stay root's: {error}")
 
 
 def give(folder: str, user: tuple[int, int]) -> None:
