@@ -30,7 +30,7 @@ class SpawnFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """A machine of the lab: network, mount and UTS namespaces of its own, private /run, /etc, /var/log and /var/lib/cni."""
+    """A machine of the lab: network, mount and UTS namespaces, /run, /etc, /var/log and /var/lib/cni of its own."""
 
     name: str
 

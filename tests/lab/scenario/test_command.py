@@ -153,6 +153,16 @@ def test_a_pod_on_a_node_that_is_not_there(tmp_path):
     assert "no node 'node9'" in done.stderr
 
 
+def test_an_address_outside_the_nodes_subnet_is_told_with_the_pod_and_the_plugins_words(tmp_path):
+    manifest = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {hoplab.dev/ip: 10.9.9.9}}\n"
+    manifest += "spec:\n  containers: [{name: c, image: nginx}]\n"
+    text = '"""x"""\nMANIFESTS = ["objects.yaml"]\ndef run(lab):\n    pass\n'
+    done = lab("scenario", script(tmp_path, text, manifest), "--captures", tmp_path)
+    assert done.returncode == 2
+    assert "CNI ADD for pod/p: plugin bridge" in done.stderr
+    assert "10.9.9.9" in done.stderr
+
+
 def test_a_captures_folder_that_cannot_be_written_costs_no_verdict(tmp_path):
     (tmp_path / "external-lb").write_text("in the way")
     done = lab("scenario", "external-lb", "-q", "--captures", tmp_path)
