@@ -74,7 +74,7 @@ def _make_venv(here: str) -> str:
         say("bringing the Python packages up to date: the requirements changed")
         os.unlink(stamp.path(here))
     else:
-        if os.path.lexists(folder):
+        if os.path.lexists(folder) and not _is_empty(folder):
             say(f"making it anew: {stamp.fault(here)}")
             problem = _remove(folder)
             if problem:
@@ -98,6 +98,10 @@ def _make_venv(here: str) -> str:
     _write(stamp.path(here), stamp.expected(here))
     _hand_over(here)
     return ""
+
+
+def _is_empty(folder: str) -> bool:
+    return os.path.isdir(folder) and not os.path.islink(folder) and not os.listdir(folder)
 
 
 def _remove(folder: str) -> str:
