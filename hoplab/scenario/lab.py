@@ -25,7 +25,7 @@ from hoplab.probe.prober import Prober
 from hoplab.probe.result import Probe, ProbeResult
 from hoplab.watch.observer import Observer, Target
 
-WINDOW = 32
+WINDOW = 16
 """Probes under way at once: as many openings as an ordinary user's netlink buffers hold the rule events of."""
 
 TRIES_PER_NODE = 16
