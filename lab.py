@@ -14,8 +14,13 @@ import sys
 def main():  # Without annotations: a Python that is too old must come far enough to say so.
     """Check the Python that runs this, then hand over to hoplab.setup.door."""
     if sys.hexversion < 0x030B0000:
+        # Joined by +, since Python 2 has no f-strings.
         sys.stderr.write(
-            f"lab.py: hoplab needs Python 3.11 or newer; this is {sys.version.split()[0]} ({sys.executable}).\n"
+            "lab.py: hoplab needs Python 3.11 or newer; this is "
+            + sys.version.split()[0]
+            + " ("
+            + sys.executable
+            + ").\n"
             "Debian 12, Ubuntu 24.04 and newer have it as python3.  Beside an older one, call it by its version:\n"
             "python3.11 lab.py ... (or python3.12, python3.13).\n"
         )
