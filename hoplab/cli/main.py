@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "scenario": "hoplab.cli.scenario",
     "rules": "hoplab.cli.rules",
     "doctor": "hoplab.cli.doctor",
+    "bench": "hoplab.cli.bench",
     "test": "hoplab.cli.testing",
 }
 """Command -> the module whose `command` it is, in the order in which help lists them."""
