@@ -484,6 +484,7 @@ MATCHES: Mapping[str, Module] = MappingProxyType(
             {"--loose": 0, "--validmark": 0, "--accept-local": 0, "--invert": 0}, _rpfilter
         ),
         "limit": Module({"--limit": 1, "--limit-burst": 1}, _limit),
+        "nfacct": Module({"--nfacct-name": 1}, _nothing),
         "comment": Module({"--comment": 1}, _nothing),
     }
 )  # fmt: skip

@@ -97,6 +97,8 @@ class Interface:
     addresses: tuple[str, ...] = ()
     rp_filter: Literal[0, 1, 2] = 0
     bridged_by: tuple[str, str] | None = None
+    segment: str = ""
+    """The network on the link's other side: next hops are looked for among interfaces on the same one, or on none."""
     point_to_point: str = ""
     """The other end's address of a point-to-point interface."""
 

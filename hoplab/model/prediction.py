@@ -39,21 +39,20 @@ class Prediction:
     assumptions: tuple[str, ...] = ()
     """What had to be assumed to give a probability; empty when it is exact."""
     remembers: Remembered = ()
+    redirected: bool = False
+    """Whether a DNAT rule (or, of a known connection, its translation) took it."""
 
     @classmethod
     def of(
         cls, state: State, end: Literal["passed", "delivered", "rejected", "dropped"], reason: str = ""
     ) -> Prediction:
         """The prediction at the end of a way."""
+        redirected = state.redirected or state.dnat
         passes = end in ("passed", "delivered")
-        outcome: Outcome
-        if end == "rejected" or end == "dropped":
-            outcome = end
-        else:
-            outcome = "accepted" if state.redirected or state.dnat else "unhandled"
+        passed: Outcome = "accepted" if redirected else "unhandled"
         return cls(
             probability=state.probability,
-            outcome=outcome,
+            outcome=end if end == "rejected" or end == "dropped" else passed,
             endpoint=state.endpoint,
             masqueraded=state.masqueraded,
             delivered=end == "delivered",
@@ -64,6 +63,7 @@ class Prediction:
             reason=reason,
             assumptions=state.assumptions,
             remembers=state.remembers,
+            redirected=redirected,
         )
 
     @property
