@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hoplab.cluster import endpoints, fabric, scheduler, workloads
 from hoplab.cluster.balancing import BalancerAgent
@@ -77,10 +77,13 @@ class Cluster:
         for machine in self.net.hosts:
             role = machine.params.get("role", "host")
             if role == "node":
-                node = given.get(machine.name) or _node(machine)
+                node = _merged(_node(machine), given.pop(machine.name, None))
                 self.nodes[machine.name] = NodeAgent(machine, node, options.proxy, self._zygote, self.loop)
             elif role == "balancer":
                 self.balancer = BalancerAgent(machine, options, self.loop)
+        if given:
+            there = ", ".join(self.nodes)
+            raise InputError(f"Node {next(iter(given))}: the topology has no machine of that name; it has {there}")
         mtu = fabric.pod_mtu(options.fabric)
         for agent in self.nodes.values():
             for address in (*agent.node.addresses, *agent.node.extra_addresses):
@@ -249,6 +252,18 @@ def _node(machine: Machine) -> Node:
         (str(machine.params["ip"]).partition("/")[0],),
         pod_cidrs=(str(machine.params["pod_cidr"]),),
         labels={"kubernetes.io/hostname": machine.name},
+    )
+
+
+def _merged(machine: Node, given: Node | None) -> Node:
+    """What a Node object says of a machine, the topology's word where it says nothing."""
+    if given is None:
+        return machine
+    return replace(
+        given,
+        addresses=given.addresses or machine.addresses,
+        pod_cidrs=given.pod_cidrs or machine.pod_cidrs,
+        labels={**machine.labels, **given.labels},
     )
 
 

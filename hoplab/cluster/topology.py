@@ -54,7 +54,7 @@ def build_topology(options: ClusterOptions) -> Topo:
         raise InputError(f"no topology is called {options.topology!r}; there are {', '.join(known)}{hint}")
     maker = _load(options.topology)
     settings: dict[str, Any] = {
-        "nodes": len(options.machines) or options.nodes,
+        "nodes": options.nodes,
         "way_out": "router" if options.mode == "passthrough" else "lb",
     }
     try:

@@ -12,6 +12,7 @@ import importlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hoplab.cluster.cluster import Cluster
@@ -58,7 +59,7 @@ def run(
     importing = threading.Thread(target=importlib.import_module, args=(LATER_HALF,))
     importing.start()
     started = time.monotonic()
-    cluster = Cluster(zygote, cluster_options)
+    cluster = Cluster(zygote, replace(cluster_options, machines=tuple(map(convert.as_node, loaded.of("Node")))))
     try:
         cluster.build()
         apply(cluster, loaded)
