@@ -9,6 +9,8 @@ class a type, and is read here as text:
 
 A field's type is written as int, str, bool, float, dict, any, time, intstr, quantity,
 @TYPE for an object, [..] for a list, {..} for a map; a trailing ! marks a required field.
+The package says only "dict" for maps: what is in them stands in MAPS below.  Some fields
+that the OpenAPI document calls required may be missing on the wire (OPTIONAL below).
 """
 
 from __future__ import annotations
@@ -43,6 +45,14 @@ PLAIN = {
     "IntOrString": "intstr",
     "Quantity": "quantity",
 }
+
+TEXT_MAPS = (
+    *("labels", "annotations", "matchLabels", "selector", "nodeSelector", "data", "binaryData", "stringData"),
+    *("options", "volumeAttributes", "deprecatedTopology", "userAnnotations", "allocatedResourceStatuses"),
+)
+QUANTITY_MAPS = ("limits", "requests", "capacity", "allocatable", "overhead", "allocatedResources")
+MAPS = {**dict.fromkeys(TEXT_MAPS, "{str}"), **dict.fromkeys(QUANTITY_MAPS, "{quantity}")}
+OPTIONAL = {"discovery_v1.EndpointSlice.endpoints", "core_v1.Event.metadata"}
 
 Classes = dict[str, dict[str, tuple[str, bool]]]
 
@@ -88,15 +98,17 @@ def main(folder: Path) -> None:
     kinds = {
         f"{version}/{kind}": f"{module}.{kind}" for version, (module, names) in KINDS.items() for kind in names.split()
     }
-    wanted, types = list(kinds.values()), {}
+    wanted = list(kinds.values())
+    types: dict[str, dict[str, str]] = {}
     while wanted:
         name = wanted.pop()
         if name not in types:
             module = name.partition(".")[0]
-            types[name] = {
-                field: compact(annotation, module, classes, wanted) + ("!" if required else "")
-                for field, (annotation, required) in classes[name].items()
-            }
+            types[name] = {}
+            for field, (annotation, required) in classes[name].items():
+                text = compact(annotation, module, classes, wanted)
+                must = required and f"{name}.{field}" not in OPTIONAL
+                types[name][field] = (MAPS.get(field, text) if text == "dict" else text) + ("!" if must else "")
     json.dump({"kinds": kinds, "types": dict(sorted(types.items()))}, sys.stdout, separators=(",", ":"), sort_keys=True)
     print()
 

@@ -1,23 +1,30 @@
 """Cluster IPs, node ports and balancer addresses: what the API server and a cloud controller hand out.
 
-Pure and repeatable: random numbers come from the caller.  What a Service asks for is
+Pure and repeatable: random numbers come from the caller.  What Services ask for is
 taken first, also outside the default ranges (kube-proxy takes any); then the others
-get theirs.  Source: pkg/registry/core/service/{ipallocator,portallocator}.
+get theirs.  Source: pkg/registry/core/service/storage/alloc.go with the allocators in
+ipallocator and portallocator; balancer addresses are ours, in order, easy to remember.
 """
 
 from __future__ import annotations
 
+import bisect
 import ipaddress
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import NoReturn
 
+from hoplab.kube.formats import Network, invalid
 from hoplab.kube.problems import ManifestError, Problem
-from hoplab.kube.types import LoadBalancerIngress, Service, ServicePort
+from hoplab.kube.types import IPFamily, LoadBalancerIngress, Service, ServicePort
 
 FIRST_VIP = 10
-"""Balancer addresses are handed out in order from .10 of their network, easy to remember."""
+"""Balancer addresses are handed out from .10 of their network on."""
+LARGEST_RANGE = 1 << 16
+"""Addresses of a service CIDR that are used at most; an IPv6 range has far more."""
+RESERVED = 2
+"""The network's own address and its first one, which is the API server's own Service."""
 
 
 def allocate(
@@ -25,120 +32,195 @@ def allocate(
     *,
     service_cidrs: Sequence[str],
     node_ports: range,
-    vips: str,
+    vips: str | Sequence[str],
     chance: random.Random,
+    taken_ips: Collection[str] = (),
+    taken_ports: Collection[tuple[int, str]] = (),
 ) -> tuple[Service, ...]:
-    """The Services with every address and port that they need.  Raises ManifestError for one that is taken."""
-    taken = _Taken(services)
-    return tuple(_filled(service, taken, service_cidrs, node_ports, vips, chance) for service in services)
+    """The Services with every address and port that they need; those that have all come back as they are.
+
+    `vips` is the balancer's network, or one for each family.  `taken_ips` (cluster IPs and
+    balancer addresses) and `taken_ports` (number, protocol) belong to somebody else.
+    Raises ManifestError, in the API server's words, for what is asked for twice and for
+    ranges that are full.
+    """
+    networks = [vips] if isinstance(vips, str) else list(vips)
+    desk = _Desk(service_cidrs, node_ports, networks, chance, taken_ips, taken_ports)
+    for service in services:
+        desk.claim(service)
+    return tuple(desk.filled(service) for service in services)
 
 
-class _Taken:
-    """What is in use; asking for it twice is a conflict."""
-
-    def __init__(self, services: Sequence[Service]) -> None:
-        self.ips: dict[str, Service] = {}
-        self.ports: dict[tuple[int, str], Service] = {}
-        self.vips: dict[str, Service] = {}
-        for service in services:
-            for ip in service.cluster_ips:
-                if ip != "None":
-                    self._claim(self.ips, ip, service, "spec.clusterIP", f"provided IP is already allocated: {ip}")
-            for number, port in enumerate(service.ports):
-                if port.node_port:
-                    message = f"Invalid value: {port.node_port}: provided port is already allocated"
-                    where = f"spec.ports[{number}].nodePort"
-                    self._claim(self.ports, (port.node_port, port.protocol), service, where, message)
-            if service.health_check_node_port:
-                key = (service.health_check_node_port, "TCP")
-                message = f"Invalid value: {key[0]}: provided port is already allocated"
-                self._claim(self.ports, key, service, "spec.healthCheckNodePort", message)
-            for ingress in service.load_balancer_ingress:
-                self.vips.setdefault(ingress.ip, service)
-
-    @staticmethod
-    def _claim(held: dict[Any, Service], key: Any, service: Service, field: str, message: str) -> None:
-        holder = held.setdefault(key, service)
-        if holder is not service:
-            origin = service.origin
-            words = f"{message} (by Service {holder.key})"
-            raise ManifestError([Problem(origin.file, origin.line, field, words)])
+def _refuse(service: Service, field: str, message: str) -> NoReturn:
+    raise ManifestError([Problem(service.origin.file, service.origin.line, field, message)])
 
 
-def _filled(
-    service: Service, taken: _Taken, cidrs: Sequence[str], node_ports: range, vips: str, chance: random.Random
-) -> Service:
-    if service.type == "ExternalName" or service.headless:
-        return service
-    if not service.cluster_ips:
-        service = replace(service, cluster_ips=_cluster_ips(service, taken, cidrs, chance))
-    balanced = service.type == "LoadBalancer"
-    if service.type == "NodePort" or (balanced and service.allocate_load_balancer_node_ports):
-        ports = tuple(_with_node_port(service, port, taken, node_ports, chance) for port in service.ports)
-        service = replace(service, ports=ports)
-    if balanced and service.external_traffic_policy == "Local" and not service.health_check_node_port:
-        service = replace(service, health_check_node_port=_free_port(service, "TCP", taken, node_ports, chance))
-    if balanced and not service.load_balancer_ingress:
-        service = replace(service, load_balancer_ingress=(LoadBalancerIngress(_vip(service, taken, vips)),))
-    return service
+class _Ports:
+    """Node ports in use, for each protocol: who has them, and which of the range are gone."""
 
+    def __init__(self, ports: range, taken: Collection[tuple[int, str]]) -> None:
+        self._range = ports
+        self._holders: dict[tuple[int, str], str] = {}
+        self._gone: dict[str, list[int]] = {}
+        for number, protocol in sorted(taken):
+            self.take(number, protocol, "something else")
 
-def _cluster_ips(service: Service, taken: _Taken, cidrs: Sequence[str], chance: random.Random) -> tuple[str, ...]:
-    found: list[str] = []
-    for family in service.ip_families or ("IPv4",):
-        cidr = next((c for c in cidrs if (":" in c) == (family == "IPv6")), None)
-        if cidr is None:
-            if service.ip_family_policy == "PreferDualStack" and found:
-                continue
-            message = f'Invalid value: "{family}": not configured on this cluster'
-            raise ManifestError([Problem(service.origin.file, service.origin.line, "spec.ipFamilies", message)])
-        network = ipaddress.ip_network(cidr)
-        # Not the network's own address, not its first one (the API server's), not the broadcast address.
-        last = min(network.num_addresses - 2, 1 << 16)
-        for _attempt in range(10 * last):
-            ip = str(network[chance.randrange(2, last + 1)])
-            if ip not in taken.ips:
-                taken.ips[ip] = service
-                found.append(ip)
+    def holder(self, number: int, protocol: str) -> str | None:
+        return self._holders.get((number, protocol))
+
+    def take(self, number: int, protocol: str, holder: str) -> None:
+        self._holders[number, protocol] = holder
+        if number in self._range:
+            bisect.insort(self._gone.setdefault(protocol, []), number)
+
+    def free(self, protocol: str, chance: random.Random) -> int | None:
+        """A random one of those that are left, None when there is none."""
+        gone = self._gone.get(protocol, [])
+        left = len(self._range) - len(gone)
+        if left <= 0:
+            return None
+        number = self._range[chance.randrange(left)]
+        for used in gone:
+            if used > number:
                 break
-        else:
-            message = f"failed to allocate an IP: range {cidr} is full"
-            raise ManifestError([Problem(service.origin.file, service.origin.line, "spec.clusterIP", message)])
-    return tuple(found)
+            number += self._range.step
+        return number
 
 
-def _with_node_port(
-    service: Service, port: ServicePort, taken: _Taken, node_ports: range, chance: random.Random
-) -> ServicePort:
-    if port.node_port:
-        return port
-    # One number serves all protocols of a port, as the API server does it for TCP and UDP of the same Service port.
-    twin = next((p.node_port for p in service.ports if p.port == port.port and p.node_port), 0)
-    if twin and (twin, port.protocol) not in taken.ports:
-        taken.ports[twin, port.protocol] = service
-        return replace(port, node_port=twin)
-    return replace(port, node_port=_free_port(service, port.protocol, taken, node_ports, chance))
+class _Desk:
+    """Hands out what is left of the ranges."""
 
+    def __init__(
+        self,
+        cidrs: Sequence[str],
+        node_ports: range,
+        vips: Sequence[str],
+        chance: random.Random,
+        taken_ips: Collection[str],
+        taken_ports: Collection[tuple[int, str]],
+    ) -> None:
+        self._cidrs: dict[IPFamily, str] = {}
+        for cidr in cidrs:
+            self._cidrs.setdefault("IPv6" if ":" in cidr else "IPv4", cidr)
+        self._vip_networks = [ipaddress.ip_network(each) for each in vips]
+        self._chance = chance
+        self._ips: dict[str, str] = dict.fromkeys(taken_ips, "something else")
+        self._vips: set[str] = set(taken_ips)
+        self._ports = _Ports(node_ports, taken_ports)
 
-def _free_port(service: Service, protocol: str, taken: _Taken, node_ports: range, chance: random.Random) -> int:
-    free = [port for port in node_ports if (port, protocol) not in taken.ports]
-    if not free:
-        message = "failed to allocate a nodePort: range is full"
-        raise ManifestError([Problem(service.origin.file, service.origin.line, "spec.ports", message)])
-    port = chance.choice(free)
-    taken.ports[port, protocol] = service
-    return port
+    def claim(self, service: Service) -> None:
+        """Enter what a Service has or asks for."""
+        for ip in service.cluster_ips:
+            if ip != "None":
+                if ip in self._ips:
+                    why = f"failed to allocate IP {ip}: provided IP is already allocated (by {self._ips[ip]})"
+                    _refuse(service, "spec.clusterIPs", invalid(list(service.cluster_ips), why))
+                self._ips[ip] = f"Service {service.key}"
+        for number, port in enumerate(service.ports):
+            if port.node_port:
+                self._claim_port(service, port.node_port, port.protocol, f"spec.ports[{number}].nodePort")
+        if service.health_check_node_port:
+            self._claim_port(service, service.health_check_node_port, "TCP", "spec.healthCheckNodePort")
+        self._vips.update(each.ip for each in service.load_balancer_ingress)
+        if service.load_balancer_ip:
+            self._vips.add(service.load_balancer_ip)
 
+    def _claim_port(self, service: Service, number: int, protocol: str, field: str) -> None:
+        holder = self._ports.holder(number, protocol)
+        if holder is not None:
+            _refuse(service, field, invalid(number, f"provided port is already allocated (by {holder})"))
+        self._ports.take(number, protocol, f"Service {service.key}")
 
-def _vip(service: Service, taken: _Taken, vips: str) -> str:
-    if service.load_balancer_ip:
-        taken.vips.setdefault(service.load_balancer_ip, service)
-        return service.load_balancer_ip
-    network = ipaddress.ip_network(vips)
-    for number in range(FIRST_VIP, network.num_addresses - 1):
-        ip = str(network[number])
-        if ip not in taken.vips:
-            taken.vips[ip] = service
-            return ip
-    message = f"no balancer address is left in {vips}"
-    raise ManifestError([Problem(service.origin.file, service.origin.line, "status.loadBalancer", message)])
+    def filled(self, service: Service) -> Service:
+        """The Service with what it lacks."""
+        if service.type == "ExternalName" or service.headless:
+            return service
+        service = self._with_cluster_ips(self._with_families(service))
+        balanced = service.type == "LoadBalancer"
+        if service.type == "NodePort" or (balanced and service.allocate_load_balancer_node_ports):
+            service = self._with_node_ports(service)
+        if balanced and service.external_traffic_policy == "Local" and not service.health_check_node_port:
+            number = self._free_port(service, "TCP", "healthCheckNodePort")
+            service = replace(service, health_check_node_port=number)
+        if balanced and not service.load_balancer_ingress:
+            service = replace(service, load_balancer_ingress=self._ingress(service))
+        return service
+
+    def _with_families(self, service: Service) -> Service:
+        """The families that the cluster has; PreferDualStack is content with one."""
+        families: tuple[IPFamily, ...] = service.ip_families or tuple(self._cidrs)[:1]
+        if len(service.cluster_ips) >= len(families):
+            return service
+        if service.ip_family_policy == "RequireDualStack" and len(self._cidrs) < 2:
+            why = "this cluster is not configured for dual-stack services"
+            _refuse(service, "spec.ipFamilyPolicy", invalid(service.ip_family_policy, why))
+        missing = [number for number, family in enumerate(families) if family not in self._cidrs]
+        missing = [number for number in missing if number >= len(service.cluster_ips)]
+        if missing and service.ip_family_policy == "PreferDualStack" and len(missing) < len(families):
+            families = tuple(family for number, family in enumerate(families) if number not in missing)
+        elif missing:
+            field = f"spec.ipFamilies[{missing[0]}]"
+            _refuse(service, field, invalid(families[missing[0]], "not configured on this cluster"))
+        return service if families == service.ip_families else replace(service, ip_families=families)
+
+    def _with_cluster_ips(self, service: Service) -> Service:
+        lacking = service.ip_families[len(service.cluster_ips) :]
+        if not lacking:
+            return service
+        fresh = tuple(self._cluster_ip(service, self._cidrs[family]) for family in lacking)
+        return replace(service, cluster_ips=(*service.cluster_ips, *fresh))
+
+    def _cluster_ip(self, service: Service, cidr: str) -> str:
+        network = ipaddress.ip_network(cidr)
+        # The last address is IPv4's broadcast address.
+        end = min(network.num_addresses - (network.version == 4), LARGEST_RANGE)
+        left = end - RESERVED
+        if left > 0:
+            start = self._chance.randrange(RESERVED, end)
+            for step in range(left):
+                # Random first, then the next ones: also the last free address of a range is found.
+                number = start if step == 0 else RESERVED + (start - RESERVED + step) % left
+                ip = str(network[number])
+                if ip not in self._ips:
+                    self._ips[ip] = f"Service {service.key}"
+                    return ip
+        _refuse(service, "spec.clusterIPs", f"failed to allocate a serviceIP: range is full ({cidr})")
+
+    def _with_node_ports(self, service: Service) -> Service:
+        ports: list[ServicePort] = list(service.ports)
+        for number, port in enumerate(ports):
+            if not port.node_port:
+                ports[number] = replace(port, node_port=self._node_port(service, ports, port))
+        return service if tuple(ports) == service.ports else replace(service, ports=tuple(ports))
+
+    def _node_port(self, service: Service, ports: Sequence[ServicePort], port: ServicePort) -> int:
+        # TCP and UDP of one Service port get one number (DNS is the reason).
+        twin = next((each.node_port for each in ports if each.port == port.port and each.node_port), 0)
+        if twin and self._ports.holder(twin, port.protocol) is None:
+            self._ports.take(twin, port.protocol, f"Service {service.key}")
+            return twin
+        return self._free_port(service, port.protocol, "ports")
+
+    def _free_port(self, service: Service, protocol: str, field: str) -> int:
+        number = self._ports.free(protocol, self._chance)
+        if number is None:
+            _refuse(service, f"spec.{field}", "failed to allocate a nodePort: range is full")
+        self._ports.take(number, protocol, f"Service {service.key}")
+        return number
+
+    def _ingress(self, service: Service) -> tuple[LoadBalancerIngress, ...]:
+        """The wanted address, or one of each family that both the Service and the balancer have; none: it waits."""
+        if service.load_balancer_ip:
+            return (LoadBalancerIngress(service.load_balancer_ip),)
+        versions = {4 if family == "IPv4" else 6 for family in service.ip_families}
+        fitting = [network for network in self._vip_networks if network.version in versions]
+        return tuple(LoadBalancerIngress(self._vip(service, network)) for network in fitting)
+
+    def _vip(self, service: Service, network: Network) -> str:
+        end = min(network.num_addresses - (network.version == 4), LARGEST_RANGE)
+        for number in range(FIRST_VIP, end):
+            ip = str(network[number])
+            if ip not in self._vips:
+                self._vips.add(ip)
+                return ip
+        _refuse(service, "status.loadBalancer", f"no balancer address is left in {network}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hoplab.kube.defaults import AFFINITY_TIMEOUT_S
 from hoplab.kube.objects import KubeObject
 from hoplab.kube.types import (
     Container,
@@ -27,7 +28,6 @@ from hoplab.kube.types import (
 )
 
 WORKLOADS = ("ReplicationController", "ReplicaSet", "Deployment", "DaemonSet", "StatefulSet")
-DEFAULT_AFFINITY_S = 10800
 _Doc = Mapping[str, Any]
 
 
@@ -47,12 +47,14 @@ def as_service(obj: KubeObject) -> Service:
     spec = _of(obj.document, "spec")
     ips = tuple(spec.get("clusterIPs") or ([spec["clusterIP"]] if spec.get("clusterIP") else []))
     families: tuple[IPFamily, ...] = tuple(spec.get("ipFamilies") or ())
-    policy = spec.get("ipFamilyPolicy") or ("RequireDualStack" if len(families) > 1 else "SingleStack")
     kind: Any = spec.get("type") or "ClusterIP"
-    if not families and kind != "ExternalName":
-        families = tuple(dict.fromkeys(family(ip) for ip in ips if ip != "None")) or ("IPv4",)
+    selectorless = ips == ("None",) and not spec.get("selector")
+    policy = spec.get("ipFamilyPolicy") or ("RequireDualStack" if selectorless else "SingleStack")
+    if kind != "ExternalName":
+        # The order is the writer's; what is missing is inferred from the addresses, then from the policy.
+        families = tuple(dict.fromkeys((*families, *(family(ip) for ip in ips if ip != "None")))) or ("IPv4",)
         if policy != "SingleStack":
-            families = (*families, *(f for f in ("IPv4", "IPv6") if f not in families))
+            families = tuple(dict.fromkeys((*families, "IPv4", "IPv6")))
     status = _of(obj.document, "status", "loadBalancer").get("ingress") or ()
     client_ip = _of(spec, "sessionAffinityConfig", "clientIP")
     return Service(
@@ -68,10 +70,10 @@ def as_service(obj: KubeObject) -> Service:
         external_traffic_policy=spec.get("externalTrafficPolicy") or "Cluster",
         internal_traffic_policy=spec.get("internalTrafficPolicy") or "Cluster",
         session_affinity=spec.get("sessionAffinity") or "None",
-        session_affinity_timeout=client_ip.get("timeoutSeconds") or DEFAULT_AFFINITY_S,
+        session_affinity_timeout=client_ip.get("timeoutSeconds") or AFFINITY_TIMEOUT_S,
         load_balancer_ip=spec.get("loadBalancerIP") or "",
         load_balancer_class=spec.get("loadBalancerClass") or "",
-        load_balancer_source_ranges=tuple(spec.get("loadBalancerSourceRanges") or ()),
+        load_balancer_source_ranges=tuple(each.strip() for each in spec.get("loadBalancerSourceRanges") or ()),
         load_balancer_ingress=tuple(
             LoadBalancerIngress(each["ip"], each.get("ipMode") or "VIP") for each in status if each.get("ip")
         ),

@@ -12,22 +12,32 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from hoplab.kube import schema, validate
+from hoplab.kube.defaults import CLUSTER_SCOPED, defaulted
+from hoplab.kube.formats import REQUIRED
 from hoplab.kube.objects import KubeObject, Loaded
-from hoplab.kube.problems import ManifestError, Problem, field_name
+from hoplab.kube.problems import ManifestError, Path, Problem, field_name
 from hoplab.kube.together import check_together
 from hoplab.kube.types import ObjectMeta, Origin
-from hoplab.kube.versions import CURRENT, modernize
+from hoplab.kube.versions import CURRENT, Modern, modernize
 from hoplab.kube.yaml_reader import Document, read_yaml
 
 LARGEST_FILE = 4 << 20
-CLUSTER_SCOPED = ("Namespace", "Node", "IngressClass")
+TOO_LARGE = (
+    f"larger than {LARGEST_FILE >> 20} MB: no manifest of this lab is; split it, or check that it is the right file"
+)
 
 
 def load_files(paths: Sequence[FilePath | str]) -> Loaded:
-    """Objects of several files, checked together.  Raises ManifestError."""
-    loaded = [load(_read(FilePath(path)), str(path), together=False) for path in paths]
+    """Objects of several files, checked together.  Raises ManifestError with the problems of all of them."""
+    loaded: list[Loaded] = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            loaded.append(load(_read(FilePath(path)), str(path), together=False))
+        except ManifestError as error:
+            problems += error.problems
     objects = tuple(each for one in loaded for each in one.objects)
-    problems = check_together(objects)
+    problems = problems or list(check_together(objects))
     if problems:
         raise ManifestError(problems)
     return Loaded(objects, tuple(warning for one in loaded for warning in one.warnings))
@@ -37,22 +47,29 @@ def _read(path: FilePath) -> str:
     def refuse(message: str) -> ManifestError:
         return ManifestError([Problem(str(path), 0, "", message)])
 
-    if path.is_dir():
-        raise refuse("expected a manifest, found a folder")
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise refuse(f"larger than {LARGEST_FILE >> 20} MB: no manifest of this lab is")
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise refuse(TOO_LARGE)
+        return content.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise refuse("no such file") from error
+    except IsADirectoryError as error:
+        raise refuse("expected a manifest, found a folder: name the files in it") from error
     except UnicodeDecodeError as error:
-        raise refuse(f"not UTF-8 text (byte {error.start})") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise refuse(f"expected UTF-8 text, found byte 0x{content[error.start]:02x} in line {line}") from error
     except OSError as error:
         raise refuse(f"can't be read: {error.strerror}") from error
+    except ValueError as error:
+        raise refuse(f"is no file name: {error}") from error
 
 
 def load(text: str, filename: str, *, together: bool = True) -> Loaded:
     """Objects of one text of YAML documents; `List` objects are opened.  Raises ManifestError with all problems."""
+    if len(text) > LARGEST_FILE:
+        raise ManifestError([Problem(filename, 0, "", TOO_LARGE)])
     documents = read_yaml(text, filename)
     if not documents:
         raise ManifestError([Problem(filename, 0, "", "empty: expected at least one Kubernetes object")])
@@ -74,63 +91,91 @@ def load(text: str, filename: str, *, together: bool = True) -> Loaded:
 def load_document(data: Mapping[str, Any], filename: str, line: int = 0) -> KubeObject:
     """One object that was parsed already (objects in place in a check file).  Raises ManifestError."""
     problems: list[Problem] = []
-    made = _object(Document(data, line, {}), filename, problems, [])
+    made = _object(Document(dict(data), line, {}), filename, problems, [])
     if made is None or problems:
         raise ManifestError(problems)
     return made
 
 
 def _opened(document: Document, file: str, problems: list[Problem]) -> Iterator[Document]:
+    """The object itself, or those in a List (also `kubectl get -o yaml` and ServiceList and its like)."""
     data = document.data
     if not isinstance(data, dict):
         message = f"expected a Kubernetes object, found {schema.describe(data)}"
         problems.append(Problem(file, document.line, "", message))
-    elif data.get("kind") == "List" and isinstance(data.get("items"), list):
-        for number, item in enumerate(data["items"]):
-            prefix = ("items", number)
-            lines = {path[2:]: line for path, line in document.lines.items() if path[:2] == prefix}
-            yield from _opened(Document(item, lines.get((), document.line), lines), file, problems)
-    else:
+        return
+    kind = data.get("kind")
+    if not isinstance(kind, str) or not kind.endswith("List"):
         yield document
+        return
+    items = data.get("items")
+    if not isinstance(items, list):
+        line = document.line_of(("items",))
+        problems.append(Problem(file, line, "items", f"expected a list, found {schema.describe(items)}"))
+        return
+    inherited = {} if kind == "List" else {"apiVersion": data.get("apiVersion"), "kind": kind.removesuffix("List")}
+    inside: dict[int, dict[Path, int]] = {}
+    for path, line in document.lines.items():
+        if len(path) > 1 and path[0] == "items" and isinstance(path[1], int):
+            inside.setdefault(path[1], {})[path[2:]] = line
+    for number, item in enumerate(items):
+        lines = inside.get(number, {})
+        if isinstance(item, dict):
+            item = {**inherited, **item}
+        yield from _opened(Document(item, lines.get((), document.line), lines), file, problems)
 
 
 def _object(document: Document, file: str, problems: list[Problem], warnings: list[str]) -> KubeObject | None:
-    def problem(path: tuple[str | int, ...], message: str) -> None:
-        problems.append(Problem(file, document.line_of(path), field_name(path), message))
-
     for key in ("apiVersion", "kind"):
-        if not isinstance(document.data.get(key), str):
-            problem((key,), "Required value")
+        if not isinstance(document.data.get(key), str) or not document.data[key]:
+            given = document.data.get(key)
+            message = REQUIRED if given in (None, "") else f"expected a string, found {schema.describe(given)}"
+            problems.append(Problem(file, document.line_of((key,)), key, message))
             return None
-    data, warning = modernize(document.data)
+    modern = modernize(document.data)
+    data = modern.document
     version, kind = data["apiVersion"], data["kind"]
     type_key = f"{version}/{kind}"
     if type_key not in schema.kinds():
-        problem(("apiVersion",), _unknown(version, kind))
+        problems.append(_unknown(version, kind, file, document))
         return None
-    if warning:
-        warnings.append(f"{Origin(file, document.line)}: {warning}")
-    found = list(schema.check(data, type_key)) or list(validate.check(data))
-    for path, message in found:
-        problem(path, message)
+    if modern.warning:
+        warnings.append(f"{Origin(file, document.line)}: {modern.warning}")
+    found = list(schema.check(data, type_key))
+    if all(message.startswith(schema.UNKNOWN_FIELD) for _path, message in found):
+        found += validate.check(data)
     if found:
+        told = [_told(path, message, modern, document, file) for path, message in found]
+        problems += sorted(told, key=lambda problem: problem.line)
         return None
-    return KubeObject(version, kind, _meta(data), data, Origin(file, document.line), document.lines)
+    made = defaulted(data)
+    return KubeObject(version, kind, _meta(made), made, Origin(file, document.line), document.lines)
 
 
-def _unknown(version: str, kind: str) -> str:
+def _told(path: Path, message: str, modern: Modern, document: Document, file: str) -> Problem:
+    """A finding where its reader wrote the field, also when an old API version had it in another place."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in modern.moved:
+            path = modern.moved[path[:length]] + path[length:]
+            break
+    return Problem(file, document.line_of(path), field_name(path), message)
+
+
+def _unknown(version: str, kind: str, file: str, document: Document) -> Problem:
     known = [tuple(key.rsplit("/", 1)) for key in schema.kinds()]
     versions = [v for v, k in known if k == kind] + [v for (v, k) in CURRENT if k == kind]
     if versions:
-        return f"no kind {kind} in {version}; it is in {', '.join(dict.fromkeys(versions))}"
+        message = f"no kind {kind} in {version}; it is in {', '.join(dict.fromkeys(versions))}"
+        return Problem(file, document.line_of(("apiVersion",)), "apiVersion", message)
     near = difflib.get_close_matches(kind, [k for _v, k in known], 1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"the lab knows no kind {kind} ({version}){hint}"
+    message = f"the lab knows no kind {kind} ({version}){hint}"
+    return Problem(file, document.line_of(("kind",)), "kind", message)
 
 
 def _meta(document: Mapping[str, Any]) -> ObjectMeta:
     meta = document.get("metadata") or {}
-    namespace = "" if document["kind"] in CLUSTER_SCOPED else meta.get("namespace") or "default"
+    namespace = "" if document["kind"] in CLUSTER_SCOPED else meta["namespace"]
     return ObjectMeta(
         meta["name"],
         namespace,

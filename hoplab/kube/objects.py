@@ -11,7 +11,7 @@ from hoplab.kube.types import ObjectMeta, Origin
 
 @dataclass(frozen=True, slots=True)
 class KubeObject:
-    """One Kubernetes object.  `document` is in the current version of its API, not yet defaulted."""
+    """One Kubernetes object.  `document` is in the current version of its API, with the API's defaults."""
 
     api_version: str
     kind: str

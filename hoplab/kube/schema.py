@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
+from hoplab.kube.formats import REQUIRED, Finding
 from hoplab.kube.problems import Path
 
-Finding = tuple[Path, str]
-"""path, message"""
+UNKNOWN_FIELD = "unknown field"
+"""How the message of such a finding begins; the rest of the document can be validated nevertheless."""
 
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?\Z")
 _NAMES = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
@@ -36,6 +37,12 @@ def kinds() -> Mapping[str, str]:
     return found
 
 
+def types() -> Mapping[str, Mapping[str, str]]:
+    """Type name -> field -> what it holds, as tools/make_schema.py writes it."""
+    found: Mapping[str, Mapping[str, str]] = _schema()["types"]
+    return found
+
+
 def check(document: Mapping[str, Any], kind: str) -> Iterator[Finding]:
     """What is wrong with a document of this kind ('v1/Service'), field by field."""
     yield from _object(document, kinds()[kind], ())
@@ -45,18 +52,18 @@ def _object(value: Any, type_name: str, path: Path) -> Iterator[Finding]:
     if not isinstance(value, Mapping):
         yield path, f"expected an object, found {describe(value)}"
         return
-    fields: Mapping[str, str] = _schema()["types"][type_name]
+    fields = types()[type_name]
     for key, inner in value.items():
         expected = fields.get(key)
         if expected is None:
             near = difflib.get_close_matches(key, fields, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            yield (*path, key), f"unknown field{hint}"
+            yield (*path, key), f"{UNKNOWN_FIELD}{hint}"
         elif inner is not None:
             yield from _value(inner, expected.rstrip("!"), (*path, key))
     for key, expected in fields.items():
         if expected.endswith("!") and value.get(key) is None:
-            yield (*path, key), "Required value"
+            yield (*path, key), REQUIRED
 
 
 def _value(value: Any, expected: str, path: Path) -> Iterator[Finding]:
@@ -68,13 +75,24 @@ def _value(value: Any, expected: str, path: Path) -> Iterator[Finding]:
             return
         for number, inner in enumerate(value):
             yield from _value(inner, expected[1:-1], (*path, number))
-    elif expected == "dict":
+    elif expected == "dict" or expected.startswith("{"):
         if not isinstance(value, Mapping):
             yield path, f"expected an object, found {describe(value)}"
+        elif expected != "dict":
+            yield from _map(value, expected[1:-1], path)
     else:
         wanted = _scalar_fault(value, expected)
         if wanted:
             yield path, f"expected {wanted}, found {describe(value)}"
+
+
+def _map(value: Mapping[str, Any], expected: str, path: Path) -> Iterator[Finding]:
+    for key, inner in value.items():
+        if inner is None and expected == "str":
+            continue  # decoded as the empty string
+        for place, message in _value(inner, expected, (*path, key)):
+            quote = isinstance(inner, (bool, int, float)) and expected == "str"
+            yield place, f"{message}; put it in quotes to have the text" if quote else message
 
 
 def _scalar_fault(value: Any, expected: str) -> str:
@@ -85,7 +103,7 @@ def _scalar_fault(value: Any, expected: str) -> str:
     if expected == "bool":
         return "" if isinstance(value, bool) else "true or false"
     if expected == "int":
-        return "" if number else "a whole number"
+        return "" if number and -(1 << 63) <= value < 1 << 63 else "a whole number"
     if expected == "float":
         return "" if number or isinstance(value, float) else "a number"
     if expected == "intstr":

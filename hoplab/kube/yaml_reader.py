@@ -2,22 +2,22 @@
 
 Events, because they can be counted and bounded while they come: an alias that would
 expand to millions of nodes, ten thousand nested lists and duplicate keys are refused
-before anything is built from them.  Scalars mean what they mean to Kubernetes (YAML
-1.1 as PyYAML has it), except that dates stay text.
+before anything is built from them.  What a scalar means is in hoplab.kube.yaml_scalars.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
 from hoplab.kube.problems import ManifestError, Path, Problem, field_name
+from hoplab.kube.yaml_scalars import Scalar, plain, tagged
 
 MOST_NODES = 200_000
-"""Scalars, lists and maps in one file, aliases expanded: a file of 4 MB has fewer."""
+"""Scalars, lists and maps in one file, aliases expanded: 5,000 Services have fewer."""
 DEEPEST = 100
 """Nesting: the API server's own decoders stop at 10,000, no object of its API comes near a hundred."""
 
@@ -46,21 +46,19 @@ class _Reader:
 
     def __init__(self, text: str, file: str) -> None:
         self._file = file
-        self._events = yaml.parse(text, Loader=_LOADER)
-        self._resolver: Any = yaml.SafeLoader("")
+        self._next: Callable[[], Any] = _LOADER(text).get_event
         self._count = 0
-        self._anchors: dict[str, tuple[Any, dict[Path, int], int]] = {}
+        self._anchors: dict[str, tuple[Any, tuple[Path, ...], int]] = {}
 
     def refuse(self, line: int, message: str, path: Path = ()) -> ManifestError:
         return ManifestError([Problem(self._file, line, field_name(path), message)])
 
     def documents(self) -> Iterator[Document]:
-        for event in self._events:
+        while not isinstance(event := self._next(), yaml.StreamEndEvent):
             if isinstance(event, yaml.DocumentStartEvent):
                 self._anchors = {}
                 lines: dict[Path, int] = {}
-                first = next(self._events)
-                data = self._node(first, (), lines)
+                data = self._node(self._next(), (), lines)
                 if data is not None:
                     yield Document(data, lines[()], lines)
 
@@ -73,7 +71,7 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, path, lines, line)
         before = self._count
-        mine: dict[Path, int] = {}
+        mine: dict[Path, int] = {} if event.anchor else lines
         data: Any
         if isinstance(event, yaml.ScalarEvent):
             data = self._scalar(event, path, line)
@@ -81,16 +79,19 @@ class _Reader:
             data = self._sequence(path, mine)
         else:
             data = self._mapping(path, mine)
-        lines.update(mine)
         if event.anchor:
-            inside = {place[len(path) :]: at for place, at in mine.items()}
+            inside = tuple(place[len(path) :] for place in mine)
             self._anchors[event.anchor] = (data, inside, self._count - before + 1)
+            self._tick(line, len(mine))
+            lines.update(mine)
         return data
 
     def _tick(self, line: int, nodes: int) -> None:
         self._count += nodes
         if self._count > MOST_NODES:
-            raise self.refuse(line, f"more than {MOST_NODES:,} values, aliases expanded: refused")
+            raise self.refuse(
+                line, f"more than {MOST_NODES:,} values, aliases expanded: no manifest of this lab has so many"
+            )
 
     def _alias(self, event: Any, path: Path, lines: dict[Path, int], line: int) -> Any:
         if event.anchor not in self._anchors:
@@ -101,48 +102,44 @@ class _Reader:
             lines[path + place] = line
         return data
 
-    def _scalar(self, event: Any, path: Path, line: int) -> Any:
-        if event.tag not in (None, "!") and not event.tag.startswith("tag:yaml.org,2002:"):
-            raise self.refuse(line, f"tag {event.tag}: manifests have plain values only", path)
-        tag = event.tag or self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
-        if tag == "tag:yaml.org,2002:timestamp":
-            return event.value
-        node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
+    def _scalar(self, event: Any, path: Path, line: int) -> Scalar:
         try:
-            return self._resolver.construct_object(node, deep=True)
-        except (yaml.YAMLError, ValueError, OverflowError) as error:
-            raise self.refuse(line, f"can't read {event.value[:60]!r}: {error}", path) from error
+            if event.tag is not None:
+                return tagged(event.tag, event.value)
+            return plain(event.value) if event.implicit[0] else str(event.value)
+        except ValueError as error:
+            raise self.refuse(line, str(error), path) from error
 
     def _sequence(self, path: Path, lines: dict[Path, int]) -> list[Any]:
         data: list[Any] = []
-        for event in self._events:
-            if isinstance(event, yaml.SequenceEndEvent):
-                break
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
             data.append(self._node(event, (*path, len(data)), lines))
         return data
 
     def _mapping(self, path: Path, lines: dict[Path, int]) -> dict[str, Any]:
         data: dict[str, Any] = {}
-        for event in self._events:
-            if isinstance(event, yaml.MappingEndEvent):
-                break
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
             line = _line(event)
             if not isinstance(event, yaml.ScalarEvent):
                 raise self.refuse(line, "expected a plain word as key", path)
             self._tick(line, 1)
             key = event.value
-            value = next(self._events)
+            value = self._next()
             if key == "<<" and event.implicit[0]:
-                merged = self._node(value, (*path, key), {})
-                if not isinstance(merged, dict):
-                    raise self.refuse(line, "expected a map to merge (<<)", path)
-                data = {**merged, **data}
+                data = {**self._merged(self._node(value, (*path, key), {}), line, path), **data}
                 continue
             if (*path, key) in lines:
                 raise self.refuse(line, f"key {key!r} stands twice", (*path, key))
             lines[(*path, key)] = line
             data[key] = self._node(value, (*path, key), lines)
         return data
+
+    def _merged(self, given: Any, line: int, path: Path) -> dict[str, Any]:
+        """The map of a `<<` key: one map, or several of which the earlier wins."""
+        maps = given if isinstance(given, list) else [given]
+        if not all(isinstance(each, dict) for each in maps):
+            raise self.refuse(line, "expected a map to merge (<<)", path)
+        return {key: value for each in reversed(maps) for key, value in each.items()}
 
 
 def _line(event: Any) -> int:
@@ -151,15 +148,25 @@ def _line(event: Any) -> int:
 
 def read_yaml(text: str, file: str) -> list[Document]:
     """All documents of a text that are not empty.  Raises ManifestError for anything that is no usable YAML."""
-    reader = _Reader(text, file)
+
+    def refuse(line: int, what: str) -> ManifestError:
+        return ManifestError([Problem(file, line, "", what)])
+
     try:
-        return list(reader.documents())
+        return list(_Reader(text, file).documents())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 0
         what = " ".join(filter(None, (error.context, error.problem)))
-        raise reader.refuse(line, f"no valid YAML: {what}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise reader.refuse(0, f"no valid YAML: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
-        raise reader.refuse(0, f"nested deeper than {DEEPEST} levels") from error
+        raise refuse(mark.line + 1 if mark else 0, f"no valid YAML: {what}{_tab_hint(text, mark)}") from error
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise refuse(0, f"no valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _tab_hint(text: str, mark: Any) -> str:
+    """What the parser's words hide: it stopped at a line that a tab indents."""
+    lines = text.splitlines()
+    if mark is None or mark.line >= len(lines):
+        return ""
+    line = lines[mark.line]
+    indent = line[: len(line) - len(line.lstrip())]
+    return "; the line is indented with a tab, YAML takes only spaces" if "\t" in indent else ""

@@ -42,9 +42,9 @@ BAD = {
     "node port of a ClusterIP Service": (changed("NodePort", "ClusterIP"), 9, "spec.ports[0].nodePort", "may not be"),
     "unknown type": (changed("NodePort", "NodPort"), 6, "spec.type", 'supported values: "ClusterIP"'),
     "no name": (changed("  name: web", "  labels: {a: b}"), 3, "metadata.name", "Required value"),
-    "a name in capitals": (changed("name: web", "name: Web"), 4, "metadata.name", "DNS label"),
+    "a name in capitals": (changed("name: web", "name: Web"), 4, "metadata.name", "a DNS-1035 label must consist of"),
     "no ports": (SERVICE[: SERVICE.index("  ports")], 5, "spec.ports", "Required value"),
-    "unknown kind": (changed("kind: Service", "kind: Servce"), 1, "apiVersion", "did you mean Service?"),
+    "unknown kind": (changed("kind: Service", "kind: Servce"), 2, "kind", "did you mean Service?"),
     "kind in another version": (changed("v1", "v2"), 1, "apiVersion", "it is in v1"),
     "no kind": (changed("kind: Service\n", ""), 1, "kind", "Required value"),
     "a key twice": (changed("  type: NodePort", "  type: NodePort\n  type: ClusterIP"), 7, "spec.type", "stands twice"),
@@ -61,7 +61,7 @@ BAD = {
         SERVICE + "  sessionAffinity: ClientIP\n  sessionAffinityConfig: {clientIP: {timeoutSeconds: 2592000}}\n",
         11,
         "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
-        "less than or equal to 86400",
+        "must be greater than 0 and less than 86400",
     ),
     "an external IP of loopback": (SERVICE + "  externalIPs: [127.0.0.1]\n", 10, "spec.externalIPs[0]", "loopback"),
     "a label that is a number": (
@@ -99,7 +99,8 @@ def test_all_problems_are_told_at_once():
 
 
 def test_two_services_with_one_node_port_name_each_other():
-    with pytest.raises(ManifestError, match=r"f\.yaml:19: spec\.ports\[0\]\.nodePort: 30080 is already a node port of"):
+    words = r"f\.yaml:19: spec\.ports\[0\]\.nodePort: .*30080: provided port is already allocated.* default/web \(f\.yaml:1\)"
+    with pytest.raises(ManifestError, match=words):
         load(SERVICE + "---\n" + SERVICE.replace("web", "other"), "f.yaml")
 
 
