@@ -78,7 +78,10 @@ def _as_nobody() -> str:
     """Whether a user without any rights gets a user namespace that is of use: one that lets it mount."""
     command = ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/run"]
     nobody: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "cwd": "/"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, **nobody)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **nobody)
+    except OSError as error:
+        return f"this root can't become an ordinary user: {error.strerror}"
     return "" if done.returncode == 0 else " ".join(done.stderr.split()) or f"ended with {done.returncode}"
 
 
@@ -131,7 +134,7 @@ def _mount_proc() -> str:
 def namespaces() -> Iterable[Finding]:
     """User namespaces, what AppArmor says of them, and every kind of namespace and mount that a lab makes."""
     root = os.geteuid() == 0
-    refused = _as_nobody() if root else in_child(_as_this_user)
+    refused = in_child(_as_nobody if root else _as_this_user)
     who = "an ordinary user" if root else "this user"
     yield _judge(topics.USER, f"{who} can't use one: {refused}" if refused else "", f"{who} can use them")
     knob = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
