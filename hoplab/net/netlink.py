@@ -91,11 +91,11 @@ class Netlink:
         ]
 
     def veth(
-        self, name: str, mac: str, peer_name: str, peer_mac: str, *, peer: Namespace, index: int, mtu: int = 1500
+        self, name: str, mac: str, peer_name: str, peer_mac: str, *, peer: Namespace, index: int = 0, mtu: int = 1500
     ) -> None:
         """A veth pair, this end here and the other in `peer`, both with checksum offload off.
 
-        `index` (of this end) must differ from the one that the far end gets: Linux takes up to a second to
+        `index` (of this end; 0: the kernel chooses) should differ from the one that the far end gets: Linux takes up to a second to
         declare a pair of equal indexes operational (net/core/link_watch.c, urgent events).
         """
         self._do(
