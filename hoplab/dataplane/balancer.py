@@ -217,7 +217,7 @@ def _table(balancer: Balancer, family: Family) -> Table:
 def _nat_parts(balancer: Balancer, family: Family, frontends: list[Frontend]) -> tuple[list[Set], list[Chain]]:
     """Frontends with candidates are served in the nat hook, the others refused after it.
 
-    (A reject in a nat chain is never sent: the reply meets the conntrack entry that is just being set up.)
+    (nft takes a reject in a nat prerouting chain, but on Linux 6.18 its answer never arrives.)
     """
     served = [each for each in frontends if each.backends]
     unserved = [each for each in frontends if not each.backends]

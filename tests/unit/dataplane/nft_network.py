@@ -30,6 +30,9 @@ SETTINGS = (
     "net.ipv4.conf.all.rp_filter=0",
     "net.ipv4.conf.default.rp_filter=0",
     "net.ipv6.conf.all.forwarding=1",
+    # The router's own bridge shall be a plain switch: packets meet the rules when they are routed.
+    "net.bridge.bridge-nf-call-iptables=0",
+    "net.bridge.bridge-nf-call-ip6tables=0",
     *NO_DETECTION,
 )
 
@@ -43,7 +46,7 @@ def run(*argv: str, stdin: str = "") -> str:
 
 def build() -> None:
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
-    run("sysctl", "-qw", *SETTINGS)
+    run("sysctl", "-eqw", *SETTINGS)
     run("ip", "link", "set", "lo", "up")
     for bridge in ("inside", "upstream"):
         run("ip", "link", "add", bridge, "type", "bridge")

@@ -1,6 +1,7 @@
 """The balancer's rules do in the kernel what they promise: hash, alternation, kept flows, changes of candidates."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -86,6 +87,14 @@ def test_without_candidates_silence_or_refusal(bench: Bench):
         balancer_changes(Balancer("hash", "nat", empty, no_candidates="reject"), Balancer("hash", "nat", (TCP,)))
     )
     assert bench.ask(40002)[0] in ("node1 203.0.113.10", "node2 203.0.113.10")
+
+
+def test_a_flow_from_a_node_back_into_the_cluster_is_masqueraded(bench: Bench):
+    bench.run("ip", "-n", "node1", "address", "del", "198.51.100.10", "dev", "lo")
+    bench.load(balancer_text(Balancer("round-robin", "nat", (TCP,), inside=("10.240.0.0/16",))))
+    ask = "import socket; print(socket.create_connection(('198.51.100.10', 80), 2).recv(99).decode())"
+    argv = ("ip", "netns", "exec", "node1", sys.executable, "-S", "-c", ask)
+    assert [bench.run(*argv), bench.run(*argv)] == ["node1 10.240.0.2\n", "node2 10.240.0.2\n"]
 
 
 def test_a_port_without_frontend_is_dropped(bench: Bench):
