@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from hoplab.cli import doctor as command_line
 from hoplab.doctor import examine, host, topics
 from hoplab.doctor.topics import Finding, State, ready, to_document
-from hoplab.net.sandbox import SandboxRefused
 from hoplab.setup import packages
 from hoplab.setup.packages import Package
 
@@ -32,15 +31,7 @@ def call(monkeypatch: pytest.MonkeyPatch, findings: list[Finding], *arguments: s
     return done.return_value, done.output
 
 
-class TestVerdict:
-    @pytest.mark.parametrize("topic", ALL, ids=lambda topic: topic.name)
-    @pytest.mark.parametrize("state", STATES)
-    def test_only_what_the_main_job_needs_and_lacks_hinders_it(self, topic: topics.Topic, state: State):
-        assert ready(with_state(topic, state)) is not (topic.needed and state in ("missing", "untried"))
-
-    def test_without_findings_nothing_is_proved(self):
-        assert not ready([])
-
+class TestTopics:
     @pytest.mark.parametrize("topic", ALL, ids=lambda topic: topic.name)
     def test_every_topic_says_why_how_and_what_works_without(self, topic: topics.Topic):
         assert topic.why
@@ -84,16 +75,6 @@ class TestCommand:
 
 
 class TestWhatIsMissing:
-    def test_a_refused_sandbox_leaves_untried_what_needs_it(self, monkeypatch: pytest.MonkeyPatch):
-        def refuse(_main: object) -> int:
-            raise SandboxRefused("this machine refused it")
-
-        monkeypatch.setattr(examine.sandbox, "run", refuse)
-        refused, *rest = examine.in_sandbox()
-        assert (refused.topic, refused.state, refused.found) == (topics.SANDBOX, "missing", "this machine refused it")
-        assert {finding.state for finding in rest} == {"untried"}
-        assert {finding.topic for finding in rest} == set(examine.INSIDE)
-
     def test_an_examination_that_dies_inside_is_no_success(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(examine.sandbox, "run", lambda main: 137)
         findings = examine.in_sandbox()
@@ -117,6 +98,18 @@ class TestWhatIsMissing:
 
         assert "Operation not permitted" in host.in_child(refused)
         assert host.in_child(lambda: "") == ""
+
+    def test_roots_user_that_cannot_become_another_one_is_a_finding_too(self, monkeypatch: pytest.MonkeyPatch):
+        """Root of a user namespace with one user only: nobody else is there to try."""
+
+        def refuse(*_arguments: object, **_options: object) -> None:
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(host.subprocess, "run", refuse)
+        found = next(iter(host.namespaces()))
+        assert (found.topic, found.state) == (topics.USER, "missing")
+        assert "Operation not permitted" in found.found
 
     def test_a_try_leaves_the_calling_process_as_it_was(self):
         before = {name: os.readlink(f"/proc/self/ns/{name}") for name in os.listdir("/proc/self/ns")}
