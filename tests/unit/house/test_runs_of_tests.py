@@ -1,0 +1,79 @@
+"""How test runs treat lab tests that can't run, and a host that changed: a guard that can't fail guards nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests import conftest
+from tests.host import Host
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def item(*marks: str) -> pytest.Item:
+    return SimpleNamespace(get_closest_marker=lambda name: name if name in marks else None)  # type: ignore[return-value]
+
+
+class TestLabTests:
+    @pytest.fixture(autouse=True)
+    def machine_without_labs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(conftest, "lacking", lambda: "missing: nft (nftables)")
+
+    def test_they_are_skipped_with_the_reason(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.delenv("CI", raising=False)
+        with pytest.raises(pytest.skip.Exception, match=r"can't run a lab. missing: nft \(nftables\)"):
+            conftest.pytest_runtest_setup(item("lab"))
+
+    def test_in_ci_they_fail_with_the_reason(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("CI", "true")
+        with pytest.raises(pytest.fail.Exception, match=r"CI=true.* missing: nft \(nftables\)"):
+            conftest.pytest_runtest_setup(item("lab"))
+
+    def test_others_run(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("CI", "true")
+        conftest.pytest_runtest_setup(item())
+
+
+class TestHost:
+    def test_left_alone_it_is_the_same(self):
+        assert Host.now().changes(Host.now()) == []
+
+    def test_a_change_names_the_fact_and_both_values(self):
+        assert Host({"mtu": "1500", "gone": "1"}).changes(Host({"mtu": "9000", "new": "2"})) == [
+            "gone: was '1', is '(none)'",
+            "mtu: was '1500', is '9000'",
+            "new: was '(none)', is '2'",
+        ]
+
+    @pytest.mark.lab
+    @pytest.mark.parametrize(
+        ("command", "fact"),
+        [
+            ("ip link add one type veth peer name other", "link one"),
+            ("ip link set lo up", "link lo"),
+            ("ip link set lo up && ip address add 192.0.2.1/24 dev lo", "routes"),
+            ("sysctl -qw net.ipv4.ip_forward=1", "/proc/sys/net/ipv4/ip_forward"),
+            ("nft add table ip left-behind", "rules"),
+            ("mount -t tmpfs tmpfs /mnt", "mounts"),
+        ],
+    )
+    def test_every_kind_of_change_is_seen(self, command: str, fact: str):
+        """Each is made in namespaces of its own, with a /sys that shows their links, between two looks."""
+        script = (
+            "import json, subprocess, sys; from tests.host import Host;"
+            " subprocess.run(['mount', '-t', 'sysfs', 'sysfs', '/sys'], check=True); before = Host.now();"
+            " subprocess.run(['sh', '-e', '-c', sys.argv[1]], check=True);"
+            " print(json.dumps(before.changes(Host.now())))"
+        )
+        own = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
+        done = subprocess.run(
+            [*own, sys.executable, "-c", script, command], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert fact in [change.partition(":")[0] for change in json.loads(done.stdout)]
