@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import ipaddress
+import itertools
 import os
 import socket
 import struct
@@ -44,6 +45,7 @@ class Netlink:
         with namespace.entered():
             self._route = IPRoute()
         self._index: dict[str, int] = {}
+        self._far_indexes = itertools.count(5000)
 
     def close(self) -> None:
         """Give the socket back."""
@@ -95,7 +97,7 @@ class Netlink:
     ) -> None:
         """A veth pair, this end here and the other in `peer`, both with checksum offload off.
 
-        `index` (of this end; 0: the kernel chooses) should differ from the one that the far end gets: Linux takes up to a second to
+        `index` (of this end; 0: a high one) must differ from the one that the far end gets: Linux takes up to a second to
         declare a pair of equal indexes operational (net/core/link_watch.c, urgent events).
         """
         self._do(
@@ -106,7 +108,7 @@ class Netlink:
             kind="veth",
             address=mac,
             mtu=mtu,
-            index=index,
+            index=index or next(self._far_indexes),
             peer={"ifname": peer_name, "address": peer_mac, "mtu": mtu, "net_ns_pid": peer.pid},
         )
         for namespace, interface in ((self.namespace, name), (peer, peer_name)):
