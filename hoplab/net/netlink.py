@@ -8,6 +8,7 @@ converging caller needs no memory of what it has done.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import ipaddress
@@ -97,8 +98,8 @@ class Netlink:
     ) -> None:
         """A veth pair, this end here and the other in `peer`, both with checksum offload off.
 
-        `index` (of this end; 0: a high one) must differ from the one that the far end gets: Linux takes up to a second to
-        declare a pair of equal indexes operational (net/core/link_watch.c, urgent events).
+        `index` (of this end; 0: a high one) must differ from the one that the far end gets: Linux
+        takes up to a second to declare a pair of equal indexes operational (net/core/link_watch.c, urgent events).
         """
         self._do(
             f"veth {name} <-> {peer.name}:{peer_name}",
@@ -284,24 +285,13 @@ def offloads_off(namespace: Namespace, interfaces: list[str]) -> None:
     with namespace.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         for interface in interfaces:
             for command in (ETHTOOL_STXCSUM, ETHTOOL_SGRO):
-                value = bytearray(struct.pack("II", command, 0))
-                buffer = (_Buffer)(value)
-                request = struct.pack("16sP", interface.encode(), buffer.address)
+                value = ctypes.create_string_buffer(struct.pack("II", command, 0))
+                request = struct.pack("16sP", interface.encode(), ctypes.addressof(value))
                 try:
                     fcntl.ioctl(any_socket, SIOCETHTOOL, request)
                 except OSError as error:
                     if error.errno != errno.EOPNOTSUPP:
                         raise NetlinkFailed(namespace.name, f"offloads of {interface}", error) from error
-
-
-class _Buffer:
-    """A bytearray with its address, for ioctls that take a pointer inside a structure."""
-
-    def __init__(self, data: bytearray) -> None:
-        import ctypes
-
-        self._view = (ctypes.c_char * len(data)).from_buffer(data)
-        self.address = ctypes.addressof(self._view)
 
 
 def write_sysctls(namespace: Namespace, settings: Mapping[str, str | int]) -> None:

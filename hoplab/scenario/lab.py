@@ -338,8 +338,8 @@ class Lab:
 
     def _probe(self, sender: str, protocol: str, to: object, port: int, options: dict[str, Any]) -> Probe:
         where = self.destination(to, port)
-        name = options.pop("name", "") or f"{sender} to {where.label} #{len(self.flows) + 1}"
-        return Probe(sender, where.address, where.port, protocol, name=name, **options)  # type: ignore[arg-type]
+        named = {"name": f"{sender} to {where.label} #{len(self.flows) + 1}", **options}
+        return Probe(sender, where.address, where.port, protocol, **named)  # type: ignore[arg-type]
 
     def _send(self, probes: Sequence[Probe], *, keep: bool = True) -> list[Sent]:
         since = self.observer.mark()
