@@ -7,6 +7,7 @@ of a host: where packages come from is the machine's own configuration.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.util
 import os
@@ -108,14 +109,12 @@ def _remove(folder: str) -> str:
     try:
         if os.path.islink(folder) or not os.path.isdir(folder):
             os.unlink(folder)
-        elif os.path.ismount(folder):
-            # A disk of its own for .venv, as in the virtual machine: emptied, it is as good as new.
-            for entry in os.scandir(folder):
-                if problem := _remove(entry.path):
-                    return problem
         else:
             shutil.rmtree(folder)
     except OSError as error:
+        if error.errno == errno.EBUSY and not os.listdir(folder):
+            # Something is mounted there, as in the virtual machine (Vagrantfile): emptied, it is as good as new.
+            return ""
         return f"{folder} can't be removed: {error}. Remove it (sudo rm -r {folder}) and call again"
     return ""
 

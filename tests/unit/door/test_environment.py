@@ -122,6 +122,22 @@ class TestRemove:
         assert environment._remove(str(tmp_path / ".venv")) == ""
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.lab
+    def test_a_folder_that_something_is_mounted_on_is_emptied(self, tmp_path):
+        """As in the virtual machine, where .venv is a folder of another disk."""
+        (tmp_path / ".venv").mkdir()
+        script = (
+            "import sys; from hoplab.setup import environment as e; import os; folder = sys.argv[1];"
+            " open(f'{folder}/file', 'w').close(); os.mkdir(f'{folder}/bin');"
+            " print(repr(e._remove(folder)), os.listdir(folder))"
+        )
+        mounted = 'mount -t tmpfs tmpfs "$1" && exec "$2" -c "$3" "$1"'
+        own = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mounted, "sh"]
+        command = [*own, str(tmp_path / ".venv"), sys.executable, script]
+        root = Path(__file__).resolve().parents[3]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        assert done.stdout == "'' []\n", done.stderr
+
 
 class TestFolderOfSomebodyElse:
     def test_it_says_so(self, tmp_path, monkeypatch):
