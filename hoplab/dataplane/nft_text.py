@@ -34,13 +34,18 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A chain with its rules; `hook` is empty for ordinary chains ("type nat hook prerouting priority -100")."""
+    """A chain with its rules; `hook` is empty for ordinary chains ("type nat hook prerouting priority -100").
+
+    `about` says in words what it stands for ("endpoint 10.1.2.4:80 (pod default/d) of default/service-b"), empty for
+    a chain that serves all; neither it nor `source` is part of the text.
+    """
 
     name: str
     rules: tuple[Rule, ...] = ()
     hook: str = ""
     comment: str = ""
     source: str = field(default="", compare=False)
+    about: str = field(default="", compare=False)
 
     @property
     def definition(self) -> str:

@@ -71,8 +71,8 @@ class _Port:
         # No endpoint anywhere: reject.  None here under policy Local: drop.
         self.refusal = "drop" if endpoints.has_any else f"goto {REJECT}"
 
-    def chain(self, name: str, rules: Iterable[Rule]) -> None:
-        self.chains.append(Chain(name, tuple(rules), source=self.label))
+    def chain(self, name: str, rules: Iterable[Rule], about: str = "") -> None:
+        self.chains.append(Chain(name, tuple(rules), source=self.label, about=about or self.label))
 
     def element(self, collection: str, key: str, value: str = "", comment: str = "") -> None:
         self.elements.append((collection, Element(key, value, comment, self.label)))
@@ -196,4 +196,5 @@ def _endpoint_chains(port: _Port) -> None:
             spec = f"type {lang.address_type} ; flags dynamic,timeout ; timeout {timeout}s"
             port.affinity_sets.append(Set(f"affinity-{name}", spec, dynamic=True, source=label))
             rules = (hairpin, Rule(f"update @affinity-{name} {{ {lang.ip} saddr }}", source=label), dnat)
-        port.chain(f"endpoint-{name}", rules)
+        pod = f" (pod {endpoint.target_ref})" if endpoint.target_ref else ""
+        port.chain(f"endpoint-{name}", rules, f"endpoint {endpoint.text}{pod} of {label}")

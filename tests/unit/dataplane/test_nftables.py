@@ -90,6 +90,16 @@ def test_everything_made_for_a_service_says_so():
     assert {element.source for element in elements} == {"ns1/svc1:p80"}
 
 
+def test_a_chain_says_what_it_stands_for():
+    pod = replace(here("10.180.0.1"), target_ref="ns1/web-0")
+    chains = build((service(),), (endpoints(pod, there("10.180.2.1")),), NODE, CONFIG, "IPv4").chains
+    assert [chain.about for chain in chains if chain.source] == [
+        "ns1/svc1:p80",
+        "endpoint 10.180.0.1:80 (pod ns1/web-0) of ns1/svc1:p80",
+        "endpoint 10.180.2.1:80 of ns1/svc1:p80",
+    ]
+
+
 def test_the_mode_is_nftables_whatever_the_settings_say():
     objects = (service(),), (endpoints(here("10.180.0.1")),)
     text = build(*objects, NODE, CONFIG, "IPv4").text()
