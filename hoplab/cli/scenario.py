@@ -6,6 +6,7 @@ Each scenario has a sandbox of its own, so nothing of one can reach the next.  W
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -167,8 +168,11 @@ class _Telling:
             from hoplab.report.json_report import to_json
 
             print(to_json(finished.report, indent=None if self.many else 1))
+        if self.as_json or self.verbosity < 0:
+            # The story tells them itself.
             for problem in finished.report.problems:
                 say(f"note: {problem}")
+        if self.as_json:
             return
         from rich.console import Console
 
@@ -187,6 +191,7 @@ def _in_sandbox(
 
     from hoplab.net import sandbox
 
+    _prepare_covered(given["captures"])
     user = _files_owner(given["captures"])
     with tempfile.TemporaryFile() as handed:
 
@@ -233,17 +238,29 @@ def _run(name: str, given: dict[str, Any], user: tuple[int, int] | None, tell: C
         for path in (folder, *(entry.path for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))):
             os.chown(path, *user, follow_symlinks=False)
     tell(finished)
+    if given["pause"]:
+        finished.stay()
     return finished.report
 
 
+COVERED = (("/etc", "HOST_ETC"), ("/var/lib", "HOST_VAR_LIB"))
+"""Directories of which a lab has its own, and where in hoplab.net.sandbox the host's is."""
+
+
+def _prepare_covered(folder: Path) -> None:
+    """Make the captures' folder now where the lab will have a copy of what is above it; inside it would be too late."""
+    if any(folder.resolve().is_relative_to(own) for own, _hosts in COVERED):
+        # Who may not write there hears of it with the run's files; the verdict stands all the same.
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
 def _reach(folder: Path) -> None:
-    """Have the captures' folder be the host's, also where the lab has a copy of its own of what is above it."""
+    """In the sandbox: have the captures' folder be the host's, also where the lab has a copy of what is above it."""
     from hoplab.net import kernel, sandbox
 
     real = folder.resolve()
-    for own, hosts in (("/etc", sandbox.HOST_ETC), ("/var/lib", sandbox.HOST_VAR_LIB)):
-        if real.is_relative_to(own):
-            source = Path(hosts) / real.relative_to(own)
-            source.mkdir(parents=True, exist_ok=True)
-            real.mkdir(parents=True, exist_ok=True)
+    for own, hosts in COVERED:
+        if real.is_relative_to(own) and real.is_dir():
+            source = Path(getattr(sandbox, hosts)) / real.relative_to(own)
             kernel.mount(str(source), str(real), "", kernel.MS_BIND | kernel.MS_REC)

@@ -38,6 +38,8 @@ class Finished:
 
     report: RunReport
     explain: Explain
+    stay: Callable[[], None]
+    """Gives Mininet's prompt in the lab as the run left it; returns when its user leaves."""
 
 
 def act(
@@ -61,8 +63,6 @@ def act(
             if sabotage is not None:
                 sabotage(lab)
             _act(script, lab)
-            if options.pause:
-                _pause(lab)
         finally:
             prober.close()
         evidence = observer.evidence()
@@ -83,15 +83,16 @@ def act(
     )
     explain = explain_by(cluster.object_of())
     folder = options.captures or scripts.FOLDER.parent / "captures"
-    return Finished(_leave(report, evidence, cluster, explain, folder / script.name), explain)
+    left = _leave(report, evidence, cluster, explain, folder / script.name)
+    return Finished(left, explain, lambda: _stay(cluster))
 
 
-def _pause(lab: Lab) -> None:
-    """Mininet's own prompt in the lab as it stands: `node1 iptables -t nat -nL`, `client curl ...`, `exit`."""
+def _stay(cluster: Cluster) -> None:
+    """Mininet's own prompt: `node1 iptables -t nat -nL`, `client curl ...`, `exit`."""
     from mininet.cli import CLI
 
     print("The lab stays until you leave with exit or Ctrl-D. Try: nodes, node1 ip a, client curl -s 198.51.100.10")
-    CLI(lab.cluster.net)
+    CLI(cluster.net)
 
 
 def _served(cluster: Cluster) -> None:
