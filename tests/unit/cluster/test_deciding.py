@@ -147,7 +147,7 @@ def test_large_services_get_several_slices():
         ("nginx:1.12.0", (), (80,), [(80, "TCP")], False),
         ("nginx", (), (), [(80, "TCP")], False),
         ("gcr.io/google_containers/echoserver:1.4", (), (8080,), [(8080, "TCP")], False),
-        ("registry.k8s.io/e2e-test-images/agnhost:2.40", (), (), [(8080, "TCP"), (8081, "UDP")], False),
+        ("registry.example/e2e-test-images/agnhost:2.40", (), (), [(8080, "TCP"), (8081, "UDP")], False),
         ("agnhost", ("netexec", "--http-port=80", "--udp-port=90"), (), [(80, "TCP"), (90, "UDP")], False),
         ("busybox", (), (), [], False),
         ("mine:5000/app", (), (1234,), [(1234, "TCP")], True),
