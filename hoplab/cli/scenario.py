@@ -6,7 +6,6 @@ Each scenario has a sandbox of its own, so nothing of one can reach the next.  W
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -248,11 +247,15 @@ COVERED = (("/etc", "HOST_ETC"), ("/var/lib", "HOST_VAR_LIB"))
 
 
 def _prepare_covered(folder: Path) -> None:
-    """Make the captures' folder now where the lab will have a copy of what is above it; inside it would be too late."""
+    """Make the captures' folder now where the lab will have a copy of what is above it: inside it would be lost.
+
+    Raises InputError.
+    """
     if any(folder.resolve().is_relative_to(own) for own, _hosts in COVERED):
-        # Who may not write there hears of it with the run's files; the verdict stands all the same.
-        with contextlib.suppress(OSError):
+        try:
             folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--captures: {folder} can't be made ({error.strerror}); choose another folder") from error
 
 
 def _reach(folder: Path) -> None:
