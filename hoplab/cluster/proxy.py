@@ -27,6 +27,8 @@ class _Loading:
     argv: list[str]
     text: str
     process: subprocess.Popen[str]
+    whole: str
+    """What brings the kernel there from any state, for when a change does not fit the rules it finds; '' without."""
 
 
 class KubeProxy:
@@ -42,33 +44,43 @@ class KubeProxy:
         """Decide and start loading; False when nothing changed.  `finish_sync` must follow."""
         for family in families_of(self.node):
             seen = view(services, slices, self.node, family)
-            text = self._nftables(seen, family) if self.config.mode == "nftables" else self._iptables(seen, family)
+            nft = self.config.mode == "nftables"
+            text, whole = self._nftables(seen, family) if nft else self._iptables(seen, family)
             if text:
-                argv = ["nft", "-f", "-"] if self.config.mode == "nftables" else [RESTORE[family], "--noflush"]
-                process = self.namespace.popen(
-                    argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-                )
-                self._loading.append(_Loading(argv, text, process))
+                argv = ["nft", "-f", "-"] if nft else [RESTORE[family], "--noflush"]
+                self._loading.append(_Loading(argv, text, self._loader(argv), whole))
         return bool(self._loading)
 
-    def _iptables(self, seen: View, family: IPFamily) -> str:
+    def _loader(self, argv: list[str]) -> subprocess.Popen[str]:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return self.namespace.popen(argv, **pipes)
+
+    def _iptables(self, seen: View, family: IPFamily) -> tuple[str, str]:
+        """What to load now, and the whole text to fall back to after a failed change."""
         before = self._tables.get(family)
         now = self._tables[family] = iptables.build_from_view(seen, self.config, before)
         if before is None:
-            return now.text()
-        return iptables_text.changes(before, now, spare_shared=True)
+            return now.text(), ""
+        return iptables_text.changes(before, now, spare_shared=True), now.text(jumps=False)
 
-    def _nftables(self, seen: View, family: IPFamily) -> str:
+    def _nftables(self, seen: View, family: IPFamily) -> tuple[str, str]:
         before = self._nft.get(family)
         now = self._nft[family] = nftables.build_from_view(seen, self.config, before)
-        return nft_changes(before, now)
+        return nft_changes(before, now), now.text() if before is not None else ""
 
     def finish_sync(self) -> None:
-        """Wait until the rules are in the kernel.  Raises CommandFailed with the loader's words."""
+        """Wait until the rules are in the kernel; after a change that failed, load all of them, as kube-proxy does.
+
+        Raises CommandFailed with the loader's words.
+        """
         loading, self._loading = self._loading, []
         for one in loading:
             output, _ = one.process.communicate(one.text, timeout=120)
+            if one.process.returncode != 0 and one.whole:
+                one.process = self._loader(one.argv)
+                output, _ = one.process.communicate(one.whole, timeout=120)
             if one.process.returncode != 0:
+                self.forget()
                 raise CommandFailed(self.namespace.name, one.argv, one.process.returncode, output)
 
     def forget(self) -> None:

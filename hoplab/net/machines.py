@@ -28,6 +28,9 @@ MACHINE_SYSCTLS: Mapping[str, str | int] = {
     "net.ipv4.ip_local_port_range": "50000 60999",
     "net.ipv4.conf.all.rp_filter": 0,
     "net.ipv4.conf.default.rp_filter": 0,
+    # A router that sends a packet out where it came in would tell its sender to go another way the next time.
+    "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv4.conf.default.send_redirects": 0,
     # A duplicate address check would make every IPv6 address wait a second.
     "net.ipv6.conf.all.accept_dad": 0,
     "net.ipv6.conf.default.accept_dad": 0,

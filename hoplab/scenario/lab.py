@@ -28,6 +28,9 @@ from hoplab.watch.observer import Observer, Target
 WINDOW = 16
 """Probes under way at once: as many openings as an ordinary user's netlink buffers hold the rule events of."""
 
+NOWHERE_IS_ENOUGH = 3
+"""Flows that the balancer handed to no node at all, after which there is no use in trying on."""
+
 TRIES_PER_NODE = 16
 """How many flows are tried, for each node, until the balancer picks the wanted one."""
 
@@ -315,8 +318,13 @@ class Lab:
     def send_picked(self, sender: str, protocol: str, to: object, port: int, node: str, **options: Any) -> Sent:
         """Probes from new source ports until the balancer picks `node`."""
         tries = TRIES_PER_NODE * max(1, len(self.cluster.nodes))
-        for _number in range(tries):
+        nowhere = 0
+        for number in range(1, tries + 1):
             sent = self._send([self._probe(sender, protocol, to, port, options)], keep=False)[0]
+            nowhere += not entry_node(sent.flow)
+            if nowhere == NOWHERE_IS_ENOUGH:
+                tries = number
+                break
             if entry_node(sent.flow) == node:
                 self.flows.append(sent.flow)
                 self.told.append(sent.flow)
