@@ -321,7 +321,7 @@ class Lab:
         nowhere = 0
         for number in range(1, tries + 1):
             sent = self._send([self._probe(sender, protocol, to, port, options)], keep=False)[0]
-            nowhere += not entry_node(sent.flow)
+            nowhere += entry_node(sent.flow) not in self.cluster.nodes
             if nowhere == NOWHERE_IS_ENOUGH:
                 tries = number
                 break
