@@ -11,7 +11,6 @@ import re
 import shutil
 import struct
 import subprocess
-import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,14 +190,11 @@ def test_a_large_capture_is_never_held_in_memory(tmp_path: Path) -> None:
             yield Frame(number, START + number, "node1", "eth0", "in", bytes(1400), 1400)
 
     tracemalloc.start()
-    before = time.perf_counter()
     assert write_pcapng(tmp_path / "large.pcapng", endless()) == 40_000
-    took = time.perf_counter() - before
     _now, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (tmp_path / "large.pcapng").stat().st_size > 56_000_000
     assert peak < 3_000_000
-    assert took < 10
 
 
 def test_comments_name_packet_hop_rule_and_object() -> None:
