@@ -1,4 +1,4 @@
-"""What the evaluator's tests share: a node with its neighbourhood, packets from everywhere, rules of every Service shape."""
+"""What the evaluator's tests share: a node with its surroundings, packets, and the rules of every Service shape."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
