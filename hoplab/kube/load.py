@@ -6,7 +6,6 @@ once, and nothing is returned then: a lab is never started from half of a manife
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
@@ -167,9 +166,7 @@ def _unknown(version: str, kind: str, file: str, document: Document) -> Problem:
     if versions:
         message = f"no kind {kind} in {version}; it is in {', '.join(dict.fromkeys(versions))}"
         return Problem(file, document.line_of(("apiVersion",)), "apiVersion", message)
-    near = difflib.get_close_matches(kind, [k for _v, k in known], 1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    message = f"the lab knows no kind {kind} ({version}){hint}"
+    message = f"the lab knows no kind {kind} ({version}){schema.nearest(kind, [k for _v, k in known])}"
     return Problem(file, document.line_of(("kind",)), "kind", message)
 
 

@@ -6,11 +6,10 @@ document), so that no field is forgotten or invented here.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -56,9 +55,7 @@ def _object(value: Any, type_name: str, path: Path) -> Iterator[Finding]:
     for key, inner in value.items():
         expected = fields.get(key)
         if expected is None:
-            near = difflib.get_close_matches(key, fields, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            yield (*path, key), f"{UNKNOWN_FIELD}{hint}"
+            yield (*path, key), f"{UNKNOWN_FIELD}{nearest(key, fields)}"
         elif inner is not None:
             yield from _value(inner, expected.rstrip("!"), (*path, key))
     for key, expected in fields.items():
@@ -112,6 +109,14 @@ def _scalar_fault(value: Any, expected: str) -> str:
         good = number or isinstance(value, float) or (isinstance(value, str) and _QUANTITY.match(value))
         return "" if good else "a quantity like 100m or 64Mi"
     return ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint at the known word that was probably meant, '' when none is like it."""
+    import difflib  # Only faults need it, and it takes a tenth of the loader's import time.
+
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def describe(value: Any) -> str:
