@@ -95,8 +95,14 @@ def _is_origin(hop: Hop, flow: Flow) -> bool:
 def _is_destination(hop: Hop, flow: Flow) -> bool:
     """Where the packet was delivered, which only an answer made there proves; or the sender, for an answer."""
     if hop in flow.forward[-1:]:
-        return bool(flow.reply) and flow.reply[0].node == hop.node and flow.reply[0].in_interface is None
+        answered = bool(flow.reply) and flow.reply[0].node == hop.node and flow.reply[0].in_interface is None
+        return answered and not _went_on(flow, hop.node)
     return hop in flow.reply[-1:] and hop.node == flow.forward[0].node
+
+
+def _went_on(flow: Flow, node: str) -> bool:
+    """Whether another packet of the flow passed through: then an end in this namespace only looks like one."""
+    return any(hop.node == node for passage in flow.passages if not passage.reply for hop in passage.hops[:-1])
 
 
 def receiver(flow: Flow) -> Hop | None:

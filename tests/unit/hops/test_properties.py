@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hoplab.hops.evidence import ConntrackEvent, Evidence, Frame, Loss, TraceEvent
@@ -66,11 +66,11 @@ def merged(first: Evidence, second: Evidence, picks: list[bool]) -> Evidence:
     return Evidence(tuple(frames), tuple(traces), tuple(conntrack), rules, first.interfaces)
 
 
-def shape(flow: Flow) -> object:
+def shape(flow: Flow, *, tracked: bool = True) -> object:
     """The story without frame numbers and times, and without conntrack's ids and times."""
 
     def hop(one: Hop) -> object:
-        entries = sorted((e.original, e.reply) for e in one.conntrack)
+        entries = sorted((e.original, e.reply) for e in one.conntrack) if tracked else []
         return replace(one, frames=(), time_ns=0, conntrack=()), entries, len(one.frames)
 
     # Between two flows only the order of packets within each direction is given.
@@ -87,13 +87,16 @@ PAIRS = {
 @pytest.mark.parametrize("pair", PAIRS)
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.booleans(), max_size=400), st.booleans())
+@example([True] * 17, False)
 def test_any_interleaving_of_two_flows_tells_the_same_two_stories(pair: str, picks: list[bool], overlay: bool) -> None:
     parts = [one(*numbers, overlay=overlay) for numbers in PAIRS[pair]]
     probes = [probe(sport, isn) for sport, isn, _port in PAIRS[pair]]
     alone = [flows(evidence, [key], switches=SWITCHES)[0] for evidence, key in zip(parts, probes, strict=True)]
     together = flows(merged(parts[0], parts[1], picks), probes, switches=SWITCHES)
+    # A table holds one entry a tuple: two flows with equal addresses can't have theirs at the same time.
+    tracked = pair != "equal addresses"
     for apart, found in zip(alone, together, strict=True):
-        assert shape(found) == shape(apart)
+        assert shape(found, tracked=tracked) == shape(apart, tracked=tracked)
 
 
 PASSING: dict[str, Callable[[Flow], Check]] = {
@@ -139,6 +142,7 @@ def frames_at(which: int, node: str, direction: str) -> set[int]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.sets(st.sampled_from(NUMBERS), max_size=20))
+@example({1, 15, 16, 17, 18, 19, 20})
 def test_a_missing_frame_never_yields_a_passing_expectation_that_needs_it(gone: set[int]) -> None:
     [flow] = flows(without(HEALTHY, gone), [probe()], switches=SWITCHES)
     for name, ask in PASSING.items():
