@@ -152,11 +152,16 @@ def _disagreement(observed: SeenFlow, nearest: FlowPrediction, faults: list[str]
     which = "the one way foretold" if count == 1 else f"the nearest of {count} ways foretold"
     lines = [*faults, "", f"seen: {observed.outcome}{': ' + observed.reason if observed.reason else ''}"]
     lines += [f"{which} (probability {nearest.probability}): {_told(nearest)}", ""]
-    seen = [line for hop in observed.forward for line in _seen_lines(hop)]
-    foretold = [line for hop in nearest.hops for line in _foretold_lines(hop)]
+    # A hop's lines stand beside those of the same hop, however many rules either side names.
+    seen, foretold = [], []
+    for was, should in zip_longest(observed.forward, nearest.hops):
+        left, right = _seen_lines(was) if was else [], _foretold_lines(should) if should else []
+        length = max(len(left), len(right))
+        seen += left + [""] * (length - len(left))
+        foretold += right + [""] * (length - len(right))
     width = max((len(line) for line in (*seen, "seen")), default=0)
     lines += [f"{left:<{width}} | {right}".rstrip() for left, right in (("seen", "foretold"), ("", ""))]
-    lines += [f"{left:<{width}} | {right}".rstrip() for left, right in zip_longest(seen, foretold, fillvalue="")]
+    lines += [f"{left:<{width}} | {right}".rstrip() for left, right in zip(seen, foretold, strict=True)]
     return "\n".join(lines)
 
 

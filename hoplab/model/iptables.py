@@ -14,7 +14,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hoplab.model.iptables_matches import MATCHES, Options, Step, ip_header, protocol_number
+from hoplab.model.iptables_matches import MATCHES, ip_header
+from hoplab.model.iptables_options import Options, Step, protocol_number
 from hoplab.model.iptables_targets import TARGETS, VERDICTS
 from hoplab.model.rules import (
     Chain,

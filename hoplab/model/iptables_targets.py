@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from hoplab.model import nat
-from hoplab.model.iptables_matches import Options, value_and_mask
+from hoplab.model.iptables_options import Options, value_and_mask
 from hoplab.model.rules import Action, Family, Verdict
 from hoplab.model.state import CT_STATES, State
 

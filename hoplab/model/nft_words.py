@@ -69,6 +69,8 @@ class Words:
 
     def accept(self, *words: str) -> bool:
         """Take these words when they come next, all or none."""
+        if self._words[self.at] != words[0]:
+            return False
         if self._words[self.at : self.at + len(words)] == list(words):
             self.at += len(words)
             return True

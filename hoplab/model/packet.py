@@ -97,6 +97,8 @@ class Interface:
     addresses: tuple[str, ...] = ()
     rp_filter: Literal[0, 1, 2] = 0
     bridged_by: tuple[str, str] | None = None
+    bridge: bool | None = None
+    """Whether it is a bridge whose frames br_netfilter hands to iptables; None when that isn't known."""
     segment: str = ""
     """The network on the link's other side: next hops are looked for among interfaces on the same one, or on none."""
     point_to_point: str = ""

@@ -36,23 +36,20 @@ def outcomes(ruleset: Ruleset, packet: Packet, host: Host) -> tuple[Prediction, 
     Raises RulesetError when the rules can't be loaded (a loop, a missing chain), Unforeseeable when a rule asks for
     what nobody can know, ValueError for a packet that is none.
     """
-    return tuple(Walk(ruleset, host).all(packet))
+    return tuple(_Walk(ruleset, host, packet).all())
 
 
-class Walk:
-    """One ruleset and host, ready for packets."""
+class _Walk:
+    """One packet's walk through one namespace."""
 
-    def __init__(self, ruleset: Ruleset, host: Host) -> None:
-        self._ruleset, self._host = ruleset, host
+    def __init__(self, ruleset: Ruleset, host: Host, packet: Packet) -> None:
+        self._ruleset, self._host, self._packet = ruleset, host, packet
         self._ends: list[Prediction] = []
-        self._translation = Packet("0.0.0.0", 0, "0.0.0.0", 0)
 
-    def all(self, packet: Packet) -> list[Prediction]:
-        """The predictions for one packet."""
-        self._ends = []
-        self._translation = packet
-        state = packet.state(self._host)
-        if packet.in_interface:
+    def all(self) -> list[Prediction]:
+        """Every way that it can take."""
+        state = self._packet.state(self._host)
+        if self._packet.in_interface:
             self._incoming(state)
         else:
             self._outgoing(state)
@@ -126,7 +123,7 @@ class Walk:
     def _conntrack(self, state: State) -> Iterable[State]:
         if state.tracked or state.ct_state == CT_STATES["untracked"]:
             return (state,)
-        packet = self._translation
+        packet = self._packet
         return (
             state.but(
                 ct_state=packet.ct_bit, tracked=packet.ct_state not in ("invalid", "untracked"), original_src=state.src,
@@ -149,7 +146,7 @@ class Walk:
             if not state.tracked:
                 return (state,)
             if state.ct_state != CT_STATES["new"]:
-                return (_translated(state, side, self._translation),)
+                return (_translated(state, side, self._packet),)
             undecided, decided = [state], []
             for table, chain in chains:
                 asked, undecided = undecided, []
@@ -169,9 +166,7 @@ class Walk:
             if verdict.kind == "return":
                 shown = "policy", f"policy {chain.policy}"
                 after = after.met(Step(after.hook, table.family, table.name, chain.name, *shown))
-                verdict = (
-                    ACCEPT if chain.policy == "accept" else Verdict("drop", f"policy of {table.name} {chain.name}")
-                )
+                verdict = ACCEPT if chain.policy == "accept" else Verdict("drop", "policy drop")
             yield after, verdict
 
     def _run(self, table: Table, chain: Chain, state: State, way: tuple[str, ...]) -> Iterator[Fate]:

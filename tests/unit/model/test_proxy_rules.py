@@ -12,6 +12,7 @@ import pytest
 from hoplab.dataplane.config import ProxyConfig
 from hoplab.model.packet import Packet
 from hoplab.model.walk import outcomes
+from tests.unit.dataplane.ipt_shapes import SHAPES as IPTABLES_SHAPES
 from tests.unit.dataplane.nft_shapes import CONFIG, SHAPES
 from tests.unit.dataplane.nft_shapes import NODE as KUBE_NODE
 from tests.unit.model.bench import NODE, OUTSIDE, POD, SELF, Fate, certainly, fates, reached, rules_of, six, to, walked
@@ -131,6 +132,18 @@ def of(shape: str, mode: str):
     return rules_of(given.services, given.slices, KUBE_NODE, CONFIG if mode == "nftables" else IPTABLES, given.family)
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_text_of_nftables_mode_is_understood(name: str):
+    given = SHAPES[name]
+    assert rules_of(given.services, given.slices, KUBE_NODE, given.config, given.family).tables
+
+
+@pytest.mark.parametrize("name", IPTABLES_SHAPES)
+def test_every_text_of_iptables_mode_is_understood(name: str):
+    given = IPTABLES_SHAPES[name]
+    assert rules_of(given.services, given.slices, KUBE_NODE, given.config, given.family).tables
+
+
 @pytest.mark.parametrize("mode", ["iptables", "nftables"])
 def test_a_pod_that_meets_itself_is_masqueraded(mode: str):
     endpoint = Packet("10.180.0.1", 40000, "172.30.0.41", 80, in_interface="cni0")
@@ -162,6 +175,16 @@ class TestModesDiffer:
         packet = Packet("127.0.0.1", 40000, "127.0.0.1", 3001)
         assert walked(of("node-port", "iptables"), packet) == reached(*BOTH, masqueraded=True)
         assert walked(of("node-port-on-all-addresses", "nftables"), packet) == certainly("unhandled")
+
+    def test_the_nodes_own_request_to_an_external_address_without_endpoints(self):
+        packet = to(SELF, "1.2.3.4")
+        assert walked(of("load-balancer-no-endpoints", "iptables"), packet) == certainly("unhandled")
+        assert walked(of("load-balancer-no-endpoints", "nftables"), packet) == certainly("rejected")
+
+    def test_a_sender_outside_the_source_ranges_of_a_service_without_endpoints(self):
+        packet = Packet("203.0.113.130", 40000, "1.2.3.4", 80, in_interface="eth0")
+        assert walked(of("load-balancer-source-ranges-no-endpoints", "iptables"), packet) == certainly("rejected")
+        assert walked(of("load-balancer-source-ranges-no-endpoints", "nftables"), packet) == certainly("dropped")
 
 
 def test_loopback_from_outside_is_dropped_where_route_localnet_is_on():
