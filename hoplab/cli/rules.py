@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 FIRST_POD = 2
 """host-local leaves a range's first address to the node's bridge."""
-NODE_PORTS = range(30000, 32768)
-"""The API server's default of --service-node-port-range."""
 
 
 @click.command()
@@ -97,7 +95,7 @@ def foretell(loaded: Loaded, nodes: Sequence[Node], seed: int) -> tuple[list[Ser
     Raises ManifestError for addresses or ports that are taken, InputError for a node that isn't there.
     """
     from hoplab.cluster import endpoints, scheduler, workloads
-    from hoplab.cluster.options import ClusterOptions
+    from hoplab.cluster.options import NODE_PORTS, ClusterOptions
     from hoplab.kube import convert
     from hoplab.kube.allocate import allocate
 

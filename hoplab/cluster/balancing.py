@@ -74,11 +74,6 @@ class BalancerAgent:
         self.always_healthy = False
         """A lesson's fault: take every node for healthy without listening to it."""
 
-    @property
-    def configuration(self) -> Balancer | None:
-        """What was loaded last."""
-        return self._loaded
-
     def sync(self, services: Sequence[Service], nodes: Sequence[Node], timeout_s: float = 1.0) -> bool:
         """Ask every node, then load what follows from the answers; whether anything changed.
 

@@ -17,7 +17,7 @@ from hoplab.cluster import endpoints, fabric, scheduler, workloads
 from hoplab.cluster.balancing import BalancerAgent
 from hoplab.cluster.images import program
 from hoplab.cluster.node import NodeAgent, PodOnNode, attach, cloud_cni_config
-from hoplab.cluster.options import CLUSTER_CIDR, ClusterOptions
+from hoplab.cluster.options import CLUSTER_CIDR, NODE_PORTS, ClusterOptions
 from hoplab.cluster.topology import build_topology, chapter_cni_config
 from hoplab.dataplane.rules import families_of
 from hoplab.errors import HoplabError, InputError
@@ -29,7 +29,6 @@ from hoplab.net.machines import LabNet, Machine
 from hoplab.net.namespaces import Namespace
 from hoplab.net.zygote import Zygote
 
-NODE_PORTS = range(30000, 32768)
 MOST_ROUNDS = 10
 """Converging rounds before something must be wrong: two controllers that undo each other."""
 

@@ -22,7 +22,7 @@ from hoplab.cluster import health
 from hoplab.cluster.images import program
 from hoplab.cluster.proxy import KubeProxy
 from hoplab.dataplane.config import ProxyConfig
-from hoplab.errors import HoplabError, InputError
+from hoplab.errors import InputError
 from hoplab.kube.types import Node, Pod, Service
 from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, read_config, write_config
 from hoplab.net.loop import Loop
@@ -39,10 +39,6 @@ NODE_SYSCTLS: Mapping[str, str | int] = {
     # kube-proxy sets it when it serves node ports on localhost (localhostNodePorts).
     "net.ipv4.conf.all.route_localnet": 1,
 }
-
-
-class PodFailed(HoplabError):
-    """A pod could not be started; str() names it and the step that failed."""
 
 
 @dataclass(slots=True)
@@ -128,7 +124,7 @@ class NodeAgent:
 
     # Pods
 
-    def sandboxes(self, pods: Sequence[Pod], resolv_conf: str = "", ipv6: bool = False) -> list[PodSandbox]:
+    def sandboxes(self, pods: Sequence[Pod], ipv6: bool = False) -> list[PodSandbox]:
         """Make the pods' namespaces; `attach` then gives them their interfaces."""
         specs = [
             PodSpec(
@@ -136,7 +132,7 @@ class NodeAgent:
                 self.namespace.pid,
                 f"cni-{container_id(pod)[:20]}",
                 pod.hostname or pod.meta.name,
-                {"/etc/resolv.conf": resolv_conf} if resolv_conf else {},
+                {},
                 {**MACHINE_SYSCTLS, "net.ipv6.conf.all.disable_ipv6": int(not ipv6)}
                 | {"net.ipv6.conf.default.disable_ipv6": int(not ipv6)},
             )

@@ -11,6 +11,8 @@ from hoplab.kube.types import Node
 
 Fabric = Literal["routes", "vxlan"]
 CLUSTER_CIDR = "10.1.0.0/16"
+NODE_PORTS = range(30000, 32768)
+"""The API server's default of --service-node-port-range."""
 
 
 @dataclass(frozen=True, slots=True)

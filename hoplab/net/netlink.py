@@ -179,19 +179,6 @@ class Netlink:
             options["flags"] = 0x02
         self._do(f"address {cidr} on {interface}", "addr", "add", fine=(errno.EEXIST,), **options)
 
-    def remove_address(self, interface: str, cidr: str) -> None:
-        """Take an address away; one that is not there is fine."""
-        address, _, prefix = cidr.partition("/")
-        self._do(
-            f"remove {cidr} from {interface}",
-            "addr",
-            "del",
-            index=self.index(interface),
-            address=address,
-            prefixlen=int(prefix),
-            fine=(errno.EADDRNOTAVAIL, errno.ENODEV),
-        )
-
     def _route_options(
         self, destination: str, via: str | None, device: str | None, onlink: bool, table: int
     ) -> dict[str, Any]:

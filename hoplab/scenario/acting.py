@@ -14,7 +14,6 @@ from pathlib import Path
 from hoplab.cluster.cluster import Cluster
 from hoplab.errors import HoplabError, InputError
 from hoplab.hops.evidence import Evidence
-from hoplab.hops.findings import Check
 from hoplab.net.loop import DeadlinePassed
 from hoplab.net.namespaces import CommandFailed
 from hoplab.net.zygote import SpawnFailed
@@ -50,14 +49,13 @@ def act(
     crafter: Crafter,
     started: float,
     sabotage: Callable[[Lab], None] | None,
-    on_check: Callable[[Check], None] | None,
 ) -> Finished:
     """Run the script in a converged cluster and judge; `started` is when the run began (monotonic seconds)."""
     namespaces = cluster.namespaces()
     with Observer([target(ns) for ns in namespaces.values()]) as observer:
         observer.register(cluster.loop.fileno(), lambda: _served(cluster))
         prober = Prober(observer, namespaces, options.seed, crafter=crafter)
-        lab = Lab(cluster, observer, prober, options.seed, namespaces=namespaces, on_check=on_check)
+        lab = Lab(cluster, observer, prober, options.seed, namespaces=namespaces)
         probing = time.monotonic()
         try:
             if sabotage is not None:

@@ -27,7 +27,6 @@ from hoplab.scenario import scripts
 from hoplab.scenario.options import RunOptions
 
 if TYPE_CHECKING:
-    from hoplab.hops.findings import Check
     from hoplab.probe.crafter import Crafter
     from hoplab.scenario.acting import Finished
     from hoplab.scenario.lab import Lab
@@ -42,7 +41,6 @@ def run(
     crafter: Crafter,
     *,
     sabotage: Callable[[Lab], None] | None = None,
-    on_check: Callable[[Check], None] | None = None,
 ) -> Finished:
     """Run one scenario in this sandbox.
 
@@ -69,7 +67,7 @@ def run(
         importing.join()
         from hoplab.scenario.acting import act
 
-        return act(script, options, cluster, loaded.warnings, crafter, started, sabotage, on_check)
+        return act(script, options, cluster, loaded.warnings, crafter, started, sabotage)
     except (CommandFailed, SpawnFailed, DeadlinePassed) as error:
         raise HoplabError(f"{script.name}: {error}") from error
 

@@ -98,6 +98,8 @@ class _Watched:
         self.ring = FrameRing(target.namespace, RING_SLOTS.get(target.namespace.role, DEFAULT_SLOTS))
         self.netlink = Netlink(target.namespace)
         self.interfaces: dict[int, Interface] = {}
+        self.readers: dict[int, Callable[[], None]] = {}
+        """What reads each of its sockets, by descriptor."""
         self.trace = self.conntrack = None
         if target.trace:
             self.trace = _subscribe(target.namespace, (NFNLGRP_NFTRACE,))
@@ -196,11 +198,13 @@ class Observer:
         loading = self._start_trace_rules([target.namespace for target in targets if target.trace])
         for target in targets:
             watched = self._watched[target.namespace.name] = _Watched(target)
-            self._loop.register(watched.ring.fileno(), self._frame_reader(watched))
+            watched.readers[watched.ring.fileno()] = self._frame_reader(watched)
             if watched.trace is not None:
-                self._loop.register(watched.trace.fileno(), self._trace_reader(watched, watched.trace))
+                watched.readers[watched.trace.fileno()] = self._trace_reader(watched, watched.trace)
             if watched.conntrack is not None:
-                self._loop.register(watched.conntrack.fileno(), self._conntrack_reader(watched, watched.conntrack))
+                watched.readers[watched.conntrack.fileno()] = self._conntrack_reader(watched, watched.conntrack)
+            for fd, reader in watched.readers.items():
+                self._loop.register(fd, reader)
         self._finish_trace_rules(loading)
 
     def remove(self, name: str) -> None:
@@ -211,8 +215,8 @@ class Observer:
         self._take(watched)
         self._count_losses(watched)
         self._past_interfaces += watched.interfaces.values()
-        for part in watched.sockets():
-            self._loop.unregister(part.fileno())
+        for fd in watched.readers:
+            self._loop.unregister(fd)
         watched.close()
 
     def trace_only(self, tracing: Tracing) -> None:
@@ -345,11 +349,8 @@ class Observer:
 
     def _take(self, watched: _Watched) -> None:
         """Read what is there without waiting."""
-        self._frame_reader(watched)()
-        if watched.trace is not None:
-            self._trace_reader(watched, watched.trace)()
-        if watched.conntrack is not None:
-            self._conntrack_reader(watched, watched.conntrack)()
+        for reader in watched.readers.values():
+            reader()
 
     def _count_losses(self, watched: _Watched) -> None:
         node = watched.target.namespace.name
