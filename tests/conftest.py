@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI=true, and this machine can't run a lab. {reason}", pytrace=False)
     pytest.skip(f"this machine can't run a lab. {reason}")
+
+
+def pytest_configure() -> None:
+    """Take requests to end as a terminal's programs do: tests send them, and nohup or a shell's `&` had them ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -83,7 +83,9 @@ def _babysit(child: int) -> int:
         except ProcessLookupError:
             return
 
-    before = {number: signal.signal(number, pass_on) for number in ENDINGS}
+    # What the caller ignores (SIGHUP under nohup) is not asked of the lab either.
+    passed = [number for number in ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, pass_on) for number in passed}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, insist)
     try:
         _, status = os.waitpid(child, 0)
@@ -166,9 +168,9 @@ def _end_on_signals() -> None:
             seen = True
             raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGINT, interrupt)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, end)
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt if number == signal.SIGINT else end)
 
 
 def _private_mounts() -> None:
