@@ -7,6 +7,7 @@ once, and nothing is returned then: a lab is never started from half of a manife
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -72,6 +73,11 @@ def load(text: str, filename: str, *, together: bool = True) -> Loaded:
     documents = read_yaml(text, filename)
     if not documents:
         raise ManifestError([Problem(filename, 0, "", "empty: expected at least one Kubernetes object")])
+    return load_documents(documents, filename, together=together)
+
+
+def load_documents(documents: Sequence[Document], filename: str, *, together: bool = True) -> Loaded:
+    """Objects of documents that were read already, as `load` does it."""
     objects: list[KubeObject] = []
     problems: list[Problem] = []
     warnings: list[str] = []
@@ -113,15 +119,10 @@ def _opened(document: Document, file: str, problems: list[Problem]) -> Iterator[
         problems.append(Problem(file, line, "items", f"expected a list, found {schema.describe(items)}"))
         return
     inherited = {} if kind == "List" else {"apiVersion": data.get("apiVersion"), "kind": kind.removesuffix("List")}
-    inside: dict[int, dict[Path, int]] = {}
-    for path, line in document.lines.items():
-        if len(path) > 1 and path[0] == "items" and isinstance(path[1], int):
-            inside.setdefault(path[1], {})[path[2:]] = line
-    for number, item in enumerate(items):
-        lines = inside.get(number, {})
-        if isinstance(item, dict):
-            item = {**inherited, **item}
-        yield from _opened(Document(item, lines.get((), document.line), lines), file, problems)
+    for item in document.part(("items",)).items():
+        if isinstance(item.data, dict):
+            item = replace(item, data={**inherited, **item.data})
+        yield from _opened(item, file, problems)
 
 
 def _object(document: Document, file: str, problems: list[Problem], warnings: list[str]) -> KubeObject | None:

@@ -40,6 +40,26 @@ class Document:
                 return line
         return self.line
 
+    def part(self, path: Path) -> Document:
+        """What is below a path, as a document of its own.  Raises KeyError or IndexError when nothing is there."""
+        data = self.data
+        for key in path:
+            data = data[key]
+        inside = {place[len(path) :]: line for place, line in self.lines.items() if place[: len(path)] == path}
+        return Document(data, self.line_of(path), inside)
+
+    def items(self) -> list[Document]:
+        """The items of a document that is a list, each as a document of its own."""
+        inside: dict[Any, dict[Path, int]] = {}
+        for place, line in self.lines.items():
+            if place:
+                inside.setdefault(place[0], {})[place[1:]] = line
+        found = []
+        for number, item in enumerate(self.data):
+            lines = inside.get(number, {})
+            found.append(Document(item, lines.get((), self.line), lines))
+        return found
+
 
 class _Reader:
     """Builds documents from events; `self.count` bounds the whole file."""
