@@ -56,7 +56,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_configure() -> None:
-    """Take requests to end as a terminal's programs do: tests send them, and nohup or a shell's `&` had them ignored."""
+    """Take requests to end as in a terminal: tests send them, and nohup or a shell's `&` had them ignored."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -11,17 +11,22 @@
        node1 .0.11        node2 .0.12     ...
 
 The balancer is the gateway between both networks.  The router is the nodes' way out
-when answers shall not pass the balancer (direct return).  Works with Mininet alone:
+when answers shall not pass the balancer (direct return).  Nodes may be named and
+addressed by the caller (`machines`); one whose address is none of the node network's
+is reached directly on it all the same.  Works with Mininet alone:
 
     sudo mn --custom topologies/cloud.py --topo cloud,nodes=3 --switch lxbr --controller none
 """
 
+import ipaddress
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mininet.node import Host
 from mininet.topo import Topo
 
 MOST_NODES = 200
+NODENET = "10.240.0.0/16"
 
 
 class RoutedHost(Host):  # type: ignore[misc]
@@ -38,13 +43,29 @@ class RoutedHost(Host):  # type: ignore[misc]
 
 
 class Cloud(Topo):  # type: ignore[misc]
-    """client, router, lb and `nodes` nodes on two bridges; `way_out` is what nodes use as default gateway."""
+    """client, router, lb and nodes on two bridges; `way_out` is what nodes use as default gateway.
 
-    def build(self, nodes: int = 2, way_out: str = "lb", host: Any = RoutedHost, **_options: Any) -> None:
+    `machines`: in place of `nodes` numbered ones, these, as mappings with name, address
+    and podCIDR.  `client_beside`: the client has a second leg, without an address, on
+    the node network: there it can hand a packet to a node past the balancer.
+    """
+
+    def build(
+        self,
+        nodes: int = 2,
+        way_out: str = "lb",
+        host: Any = RoutedHost,
+        machines: Sequence[Mapping[str, str]] = (),
+        client_beside: bool = False,
+        **_options: Any,
+    ) -> None:
         """Draw the network (Mininet calls this)."""
-        nodes = int(nodes)
-        if not 1 <= nodes <= MOST_NODES:
-            raise ValueError(f"a cloud has 1 to {MOST_NODES} nodes, not {nodes}")
+        machines = machines or [
+            {"name": f"node{n}", "address": f"10.240.0.{10 + n}", "podCIDR": f"10.1.{n}.0/24"}
+            for n in range(1, int(nodes) + 1)
+        ]
+        if not 1 <= len(machines) <= MOST_NODES:
+            raise ValueError(f"a cloud has 1 to {MOST_NODES} nodes, not {len(machines)}")
         gateway = {"lb": "10.240.0.2", "router": "10.240.0.1"}[way_out]
         internet = self.addSwitch("internet", dpid="1")
         nodenet = self.addSwitch("nodenet", dpid="2")
@@ -66,15 +87,19 @@ class Cloud(Topo):  # type: ignore[misc]
         self.addLink(balancer, internet, intfName1="eth0")
         self.addLink(router, nodenet, intfName1="eth1", params1={"ip": "10.240.0.1/16"})
         self.addLink(balancer, nodenet, intfName1="eth1", params1={"ip": "10.240.0.2/16"})
-        for number in range(1, nodes + 1):
+        if client_beside:
+            self.addLink(client, nodenet, intfName1="eth1")
+        for machine in machines:
+            within = ipaddress.ip_address(machine["address"]) in ipaddress.ip_network(NODENET)
             node = self.addHost(
-                f"node{number}",
+                machine["name"],
                 cls=host,
                 role="node",
-                ip=f"10.240.0.{10 + number}/16",
+                ip=f"{machine['address']}/{16 if within else 32}",
+                on_link=() if within else (NODENET,),
                 defaultRoute=f"via {gateway}",
                 forward=True,
-                pod_cidr=f"10.1.{number}.0/24",
+                pod_cidr=machine["podCIDR"],
             )
             self.addLink(node, nodenet, intfName1="eth0")
 

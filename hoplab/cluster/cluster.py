@@ -8,6 +8,7 @@ Every step decides in pure functions from what the step before left.
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,11 +18,14 @@ from hoplab.cluster import endpoints, fabric, scheduler, workloads
 from hoplab.cluster.balancing import BalancerAgent
 from hoplab.cluster.images import program
 from hoplab.cluster.node import NodeAgent, PodOnNode, attach, cloud_cni_config
-from hoplab.cluster.options import CLUSTER_CIDR, NODE_PORTS, ClusterOptions
+from hoplab.cluster.options import CLUSTER_CIDR, NODE_NETWORKS, NODE_PORTS, ClusterOptions
+from hoplab.cluster.reach import Reach
+from hoplab.cluster.responders import Responders
+from hoplab.cluster.standins import holds, is_stand_in, stand_ins
 from hoplab.cluster.topology import build_topology, chapter_cni_config
 from hoplab.dataplane.rules import families_of
 from hoplab.errors import HoplabError, InputError
-from hoplab.kube.allocate import allocate
+from hoplab.kube.allocate import allocate, keeping
 from hoplab.kube.types import EndpointSlice, Node, Pod, Service, Workload
 from hoplab.net.cni import CniError
 from hoplab.net.loop import Loop
@@ -63,6 +67,8 @@ class Cluster:
         self._zygote = zygote
         self._chance = random.Random(options.seed)
         self.net: LabNet
+        self.reach: Reach
+        self._responders: Responders
         self.balancer: BalancerAgent | None = None
         self.timings_s: dict[str, float] = {}
 
@@ -73,10 +79,11 @@ class Cluster:
         self.net = LabNet(build_topology(options), self._zygote)
         self.net.start()
         given = {node.name: node for node in options.machines}
+        built = {node.name: node for node in options.given_nodes}
         for machine in self.net.hosts:
             role = machine.params.get("role", "host")
             if role == "node":
-                node = _merged(_node(machine), given.pop(machine.name, None))
+                node = _merged(_merged(_node(machine), built.get(machine.name)), given.pop(machine.name, None))
                 self.nodes[machine.name] = NodeAgent(machine, node, options.proxy, self._zygote, self.loop)
             elif role == "balancer":
                 self.balancer = BalancerAgent(machine, options, self.loop)
@@ -86,12 +93,20 @@ class Cluster:
         mtu = fabric.pod_mtu(options.fabric)
         for agent in self.nodes.values():
             for address in (*agent.node.addresses, *agent.node.extra_addresses):
-                agent.machine.netlink.address("eth0", f"{address}/{'64' if ':' in address else '16'}")
+                agent.machine.netlink.address("eth0", f"{address}/{_prefix(address)}")
             if options.topology == "single":
                 agent.prepare("k8s.conf", chapter_cni_config())
             else:
                 agent.prepare("10-hoplab.conflist", cloud_cni_config(agent.node.pod_cidrs, mtu))
-        fabric.connect(tuple(self.nodes.values()), options.fabric)
+        agents = tuple(self.nodes.values())
+        self.reach = Reach(self.net.hosts, agents, "router" if options.mode == "passthrough" else "lb")
+        self.reach.node_addresses()
+        self._responders = Responders(self.net.hosts, self._zygote, self.reach)
+        fabric.connect(agents, options.fabric)
+        if options.way_out == "routes":
+            for agent in agents:
+                for cidr in agent.node.pod_cidrs:
+                    self.reach.by_node(cidr, agent)
         self.timings_s["build"] = time.monotonic() - started
 
     # What there is
@@ -141,13 +156,35 @@ class Cluster:
     ) -> None:
         """Take objects over; those of the same name are replaced.  Nothing happens before `converge`."""
         for service in services:
-            self.objects.services[service.meta.namespace, service.meta.name] = service
+            key = (service.meta.namespace, service.meta.name)
+            before = self.objects.services.get(key)
+            self.objects.services[key] = keeping(before, service) if before else service
         for pod in pods:
             self.objects.pods[pod.meta.namespace, pod.meta.name] = pod
         for workload in workload_list:
             self.objects.workloads[workload.kind, workload.meta.namespace, workload.meta.name] = workload
         for piece in slices:
             self.objects.slices[piece.meta.namespace, piece.meta.name] = piece
+
+    def delete(
+        self,
+        services: Iterable[Key] = (),
+        pods: Iterable[Key] = (),
+        workload_list: Iterable[tuple[str, str, str]] = (),
+        slices: Iterable[Key] = (),
+    ) -> None:
+        """Take objects away, by (namespace, name), workloads by (kind, namespace, name).
+
+        What is not there is fine.  Nothing happens before `converge`.
+        """
+        for key in services:
+            self.objects.services.pop(key, None)
+        for key in pods:
+            self.objects.pods.pop(key, None)
+        for owner in workload_list:
+            self.objects.workloads.pop(owner, None)
+        for key in slices:
+            self.objects.slices.pop(key, None)
 
     def converge(self) -> None:
         """Run the controllers until nothing changes.
@@ -193,12 +230,15 @@ class Cluster:
         owned = [pod for pod in running if pod.owner]
         plan = workloads.plan(tuple(self.objects.workloads.values()), owned, names, self._chance)
         present = {(pod.meta.namespace, pod.meta.name): pod for pod in running}
-        bare = [pod for key, pod in self.objects.pods.items() if key not in present]
-        gone = [pod for key, pod in present.items() if not pod.owner and key not in self.objects.pods]
+        stand_in_pods, responding = self._stand_in_pods()
+        wanted = {**stand_in_pods, **self.objects.pods}
+        gone = [pod for key, pod in present.items() if not pod.owner and _outdated(pod, wanted.get(key))]
         self.stop_pods([*plan.delete, *gone])
+        left = present.keys() - {(pod.meta.namespace, pod.meta.name) for pod in gone}
+        bare = [pod for key, pod in wanted.items() if key not in left]
         new = scheduler.schedule([*bare, *plan.create], running, names)
         self._start_pods(new)
-        return bool(new or plan.delete or gone)
+        return bool(new or plan.delete or gone or responding)
 
     def _start_pods(self, pods: Sequence[Pod]) -> None:
         if not pods:
@@ -217,6 +257,24 @@ class Cluster:
                 warning = program(container).warning
                 if warning:
                     self.warnings.append(f"{running.pod.origin}: pod {running.pod.meta.name}: {warning}")
+
+    def _stand_in_pods(self) -> tuple[dict[Key, Pod], bool]:
+        """Pods for endpoints that have none, and whether responders on machines changed."""
+        if not self.options.stand_ins:
+            return {}, False
+        own = [r for r in self.running() if not is_stand_in(r.pod)]
+        wanted = stand_ins(
+            self.objects.slices.values(),
+            [agent.node for agent in self.nodes.values()],
+            {(r.pod.meta.namespace, r.pod.meta.name) for r in own} | set(self.objects.pods),
+            {ip for r in own for ip in r.ips} | {p.requested_ip for p in self.objects.pods.values() if p.requested_ip},
+        )
+        mine = {address: one for address, one in wanted.items() if self._responders.is_mine(one)}
+        changed = self._responders.sync(mine)
+        for address, one in wanted.items():
+            if address not in mine and not holds(self.nodes[one.node].node, address):
+                self.reach.by_node(address, self.nodes[one.node])
+        return {(one.namespace, one.name): one.pod() for a, one in wanted.items() if a not in mine}, changed
 
     def stop_pods(self, pods: Sequence[Pod]) -> None:
         """Stop pods at once (no grace)."""
@@ -252,6 +310,21 @@ def _node(machine: Machine) -> Node:
         pod_cidrs=(str(machine.params["pod_cidr"]),),
         labels={"kubernetes.io/hostname": machine.name},
     )
+
+
+def _outdated(running: Pod, wanted: Pod | None) -> bool:
+    """Whether a bare pod has to go: nobody wants it, or it stood in for an endpoint that is another one now."""
+    if wanted is None:
+        return True
+    if not is_stand_in(running):
+        return False
+    return (running.meta, running.containers, running.node_name) != (wanted.meta, wanted.containers, wanted.node_name)
+
+
+def _prefix(address: str) -> int:
+    """Prefix length of a node's address: the node network's, or a host's where it lies elsewhere."""
+    ip = ipaddress.ip_address(address)
+    return next((n.prefixlen for n in NODE_NETWORKS if n.version == ip.version and ip in n), ip.max_prefixlen)
 
 
 def _merged(machine: Node, given: Node | None) -> Node:

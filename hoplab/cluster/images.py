@@ -27,6 +27,7 @@ class Image:
 
 KNOWN: Mapping[str, Image] = {
     "hoplab/whoami": Image("whoami", (ContainerPort(80),)),
+    "hoplab/responder": Image("whoami", ()),
     "nginx": Image("nginx", (ContainerPort(80),)),
     "httpd": Image("nginx", (ContainerPort(80),)),
     "echoserver": Image("echoserver", (ContainerPort(8080),)),

@@ -21,13 +21,14 @@ from dataclasses import dataclass, field, replace
 from hoplab.cluster import health
 from hoplab.cluster.images import program
 from hoplab.cluster.proxy import KubeProxy
+from hoplab.cluster.standins import holds, is_stand_in
 from hoplab.dataplane.config import ProxyConfig
 from hoplab.errors import InputError
 from hoplab.kube.types import Node, Pod, Service
-from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, read_config, write_config
+from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, NetworkConfig, read_config, write_config
 from hoplab.net.loop import Loop
 from hoplab.net.machines import MACHINE_SYSCTLS, Machine
-from hoplab.net.namespaces import Namespace
+from hoplab.net.namespaces import Namespace, listens
 from hoplab.net.netlink import offloads_off, write_sysctls
 from hoplab.net.podconfig import Listener, ServerConfig
 from hoplab.net.zygote import PodSpec, Zygote
@@ -88,6 +89,23 @@ def cloud_cni_config(pod_cidrs: Sequence[str], mtu: int) -> str:
     return json.dumps({"cniVersion": "1.0.0", "name": "hoplab", "plugins": [bridge]}, indent=1) + "\n"
 
 
+def routed_cni_config(address: str, mtu: int) -> NetworkConfig:
+    """For a pod whose address is none of its node's subnet: a point-to-point link and a host route (pure)."""
+    ipv6 = ":" in address
+    ipam = {
+        "type": "static",
+        "addresses": [
+            {
+                "address": f"{address}/{128 if ipv6 else 32}",
+                "gateway": "fe80::ecee:eeff:feee:eeee" if ipv6 else "169.254.1.1",
+            }
+        ],
+        "routes": [{"dst": "::/0" if ipv6 else "0.0.0.0/0"}],
+    }
+    plugin = {"type": "ptp", "mtu": mtu, "ipMasq": False, "ipam": ipam}
+    return NetworkConfig("(the lab's own)", "hoplab-routed", "1.0.0", (plugin,))
+
+
 class NodeAgent:
     """Does on one node what was decided elsewhere."""
 
@@ -143,7 +161,7 @@ class NodeAgent:
         attachments = [
             Attachment(
                 self.namespace,
-                config,
+                self._network_of(pod, config),
                 pod_namespace_name(pod),
                 container_id(pod),
                 f"/run/netns/{spec.netns}",
@@ -162,6 +180,11 @@ class NodeAgent:
             for pod, spec, pid, attachment in zip(pods, specs, pids, attachments, strict=True)
         ]
 
+    def _network_of(self, pod: Pod, config: NetworkConfig) -> NetworkConfig:
+        if is_stand_in(pod) and not holds(self.node, pod.requested_ip):
+            return routed_cni_config(pod.requested_ip, self.machine.netlink.links()["eth0"]["mtu"])
+        return config
+
     def quiet_offloads(self) -> None:
         """Have every bridge and veth of this node send complete frames."""
         links = self.machine.netlink.links()
@@ -173,11 +196,13 @@ class NodeAgent:
         running.log = self.namespace.path(f"/var/log/pods/{pod.meta.namespace}_{pod.meta.name}.log")
         for container in pod.containers:
             what = program(container)
-            if not what.ports:
+            # A kernel without SCTP can't listen; the pod serves its other ports.
+            ports = dict.fromkeys((port.port, port.protocol) for port in what.ports if listens(port.protocol))
+            if not ports:
                 continue
             config = ServerConfig(
                 pod=pod.meta.name,
-                listeners=tuple(Listener(port.port, port.protocol) for port in what.ports),
+                listeners=tuple(Listener(port, protocol) for port, protocol in ports),
                 namespace=pod.meta.namespace,
                 node=self.name,
                 image=container.image,

@@ -56,6 +56,11 @@ def build_topology(options: ClusterOptions) -> Topo:
     settings: dict[str, Any] = {
         "nodes": options.nodes,
         "way_out": "router" if options.mode == "passthrough" else "lb",
+        "machines": [
+            {"name": node.name, "address": node.addresses[0], "podCIDR": node.pod_cidrs[0]}
+            for node in options.given_nodes
+        ],
+        "client_beside": options.client_beside,
     }
     try:
         return maker(host=Machine, **settings)

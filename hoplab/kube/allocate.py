@@ -51,6 +51,33 @@ def allocate(
     return tuple(desk.filled(service) for service in services)
 
 
+def keeping(before: Service, now: Service) -> Service:
+    """A changed Service with the addresses and ports that it had, where its new text asks for none (pure).
+
+    As an update does in the API server: pkg/registry/core/service/storage/alloc.go and
+    strategy.go (patchAllocatedValues).
+    """
+    if before.type == "ExternalName" or now.type == "ExternalName" or before.headless or now.headless:
+        return now
+    kept = replace(now, cluster_ips=now.cluster_ips or before.cluster_ips[: max(1, len(now.ip_families))])
+    if now.type in ("NodePort", "LoadBalancer"):
+        had = {(port.port, port.protocol): port.node_port for port in before.ports}
+        ports = tuple(
+            port if port.node_port else replace(port, node_port=had.get((port.port, port.protocol), 0))
+            for port in now.ports
+        )
+        kept = replace(kept, ports=ports)
+    if now.type == "LoadBalancer" and before.type == "LoadBalancer":
+        local = now.external_traffic_policy == "Local"
+        kept = replace(
+            kept,
+            load_balancer_ingress=now.load_balancer_ingress
+            or (() if now.load_balancer_ip else before.load_balancer_ingress),
+            health_check_node_port=now.health_check_node_port or (before.health_check_node_port if local else 0),
+        )
+    return kept
+
+
 def _refuse(service: Service, field: str, message: str) -> NoReturn:
     raise ManifestError([Problem(service.origin.file, service.origin.line, field, message)])
 

@@ -42,52 +42,61 @@ def types() -> Mapping[str, Mapping[str, str]]:
     return found
 
 
+Table = Mapping[str, Mapping[str, str]]
+"""Type name -> field -> what it holds: str, int, bool, float, dict, [what], {what}, @type name; `!` for required."""
+
+
 def check(document: Mapping[str, Any], kind: str) -> Iterator[Finding]:
     """What is wrong with a document of this kind ('v1/Service'), field by field."""
-    yield from _object(document, kinds()[kind], ())
+    yield from check_fields(document, kinds()[kind], types())
 
 
-def _object(value: Any, type_name: str, path: Path) -> Iterator[Finding]:
+def check_fields(document: Any, type_name: str, table: Table) -> Iterator[Finding]:
+    """What is wrong with any document, held against a type of a table like `types()`."""
+    yield from _object(document, type_name, (), table)
+
+
+def _object(value: Any, type_name: str, path: Path, table: Table) -> Iterator[Finding]:
     if not isinstance(value, Mapping):
         yield path, f"expected an object, found {describe(value)}"
         return
-    fields = types()[type_name]
+    fields = table[type_name]
     for key, inner in value.items():
         expected = fields.get(key)
         if expected is None:
             yield (*path, key), f"{UNKNOWN_FIELD}{nearest(key, fields)}"
         elif inner is not None:
-            yield from _value(inner, expected.rstrip("!"), (*path, key))
+            yield from _value(inner, expected.rstrip("!"), (*path, key), table)
     for key, expected in fields.items():
         if expected.endswith("!") and value.get(key) is None:
             yield (*path, key), REQUIRED
 
 
-def _value(value: Any, expected: str, path: Path) -> Iterator[Finding]:
+def _value(value: Any, expected: str, path: Path, table: Table) -> Iterator[Finding]:
     if expected.startswith("@"):
-        yield from _object(value, expected[1:], path)
+        yield from _object(value, expected[1:], path, table)
     elif expected.startswith("["):
         if not isinstance(value, list):
             yield path, f"expected a list, found {describe(value)}"
             return
         for number, inner in enumerate(value):
-            yield from _value(inner, expected[1:-1], (*path, number))
+            yield from _value(inner, expected[1:-1], (*path, number), table)
     elif expected == "dict" or expected.startswith("{"):
         if not isinstance(value, Mapping):
             yield path, f"expected an object, found {describe(value)}"
         elif expected != "dict":
-            yield from _map(value, expected[1:-1], path)
+            yield from _map(value, expected[1:-1], path, table)
     else:
         wanted = _scalar_fault(value, expected)
         if wanted:
             yield path, f"expected {wanted}, found {describe(value)}"
 
 
-def _map(value: Mapping[str, Any], expected: str, path: Path) -> Iterator[Finding]:
+def _map(value: Mapping[str, Any], expected: str, path: Path, table: Table) -> Iterator[Finding]:
     for key, inner in value.items():
         if inner is None and expected == "str":
             continue  # decoded as the empty string
-        for place, message in _value(inner, expected, (*path, key)):
+        for place, message in _value(inner, expected, (*path, key), table):
             quote = isinstance(inner, (bool, int, float)) and expected == "str"
             yield place, f"{message}; put it in quotes to have the text" if quote else message
 

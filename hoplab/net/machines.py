@@ -147,7 +147,8 @@ class Machine(_InNamespace, Host):  # type: ignore[misc]
     """A host of the topology: client, router, balancer or node.
 
     Parameters that topologies give beside Mininet's own: `role`, `routes`
-    ((destination, gateway) pairs), `forward` (be a router).
+    ((destination, gateway) pairs), `on_link` (destinations that need no gateway),
+    `forward` (be a router).
     """
 
     def config(
@@ -155,6 +156,7 @@ class Machine(_InNamespace, Host):  # type: ignore[misc]
         ip: str | None = None,
         defaultRoute: str | None = None,
         routes: Sequence[tuple[str, str]] = (),
+        on_link: Sequence[str] = (),
         forward: bool = False,
         sysctls: Mapping[str, str | int] | None = None,
         **_params: Any,
@@ -163,6 +165,8 @@ class Machine(_InNamespace, Host):  # type: ignore[misc]
         write_sysctls(self.namespace, {**MACHINE_SYSCTLS, **(ROUTER_SYSCTLS if forward else {}), **(sysctls or {})})
         if ip:
             self.setIP(ip)
+        for destination in on_link:
+            self.netlink.route(destination, device=self.defaultIntf().name)
         for destination, gateway in routes:
             self.netlink.route(destination, via=gateway)
         if defaultRoute:

@@ -10,6 +10,7 @@ through Mininet's own `mnexec -a PID`.
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,17 @@ class CommandFailed(RuntimeError):
     def __init__(self, node: str, argv: Sequence[str], code: int, output: str) -> None:
         self.node, self.argv, self.code, self.output = node, tuple(argv), code, output
         super().__init__(f"{node}: {' '.join(argv)} ended with {code}: {output.strip() or '(no output)'}")
+
+
+def listens(protocol: str) -> bool:
+    """Whether this kernel has sockets of a transport protocol (TCP, UDP, SCTP): many are built without SCTP."""
+    if protocol != "SCTP":
+        return True
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP).close()
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

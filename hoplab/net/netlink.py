@@ -179,6 +179,15 @@ class Netlink:
             options["flags"] = 0x02
         self._do(f"address {cidr} on {interface}", "addr", "add", fine=(errno.EEXIST,), **options)
 
+    def remove_address(self, interface: str, cidr: str) -> None:
+        """Take an address away; none is fine."""
+        address, _, prefix = cidr.partition("/")
+        gone = (errno.EADDRNOTAVAIL,)
+        index = self.index(interface)
+        self._do(
+            f"delete address {cidr}", "addr", "del", index=index, address=address, prefixlen=int(prefix), fine=gone
+        )
+
     def _route_options(
         self, destination: str, via: str | None, device: str | None, onlink: bool, table: int
     ) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class ObserverFace(Registers, Protocol):
         """Handle what is there, waiting at most that long for something to come."""
         ...
 
-    def on_frame(self, node: str, callback: Callable[[Frame], None]) -> object:
-        """Call back for each frame seen in that namespace."""
+    def on_frame(self, node: str, callback: Callable[[Frame], None]) -> Callable[[], None]:
+        """Call back for each frame seen in that namespace; returns how to stop that."""
         ...
 
 
@@ -58,7 +58,7 @@ class SendFailed(HoplabError):
 class Edge(Protocol):
     """One namespace's door."""
 
-    def prepare(self, destination: str, next_hop: str, source: str) -> Way:
+    def prepare(self, destination: str, next_hop: str, source: str, interface: str = "") -> Way:
         """Find the way to a destination before the first packet leaves.  Raises NoWay."""
         ...
 
@@ -86,8 +86,8 @@ class FrameEdge:
         self._macs: dict[tuple[int, str], bytes] = {}
         self._asking = False
         self._told: dict[str, bytes] = {}
-        self._found: dict[tuple[str, str], Way] = {}
-        observer.on_frame(namespace.name, self._on_frame)
+        self._found: dict[tuple[str, str, str], Way] = {}
+        self._stop_frames = observer.on_frame(namespace.name, self._on_frame)
 
     def _on_frame(self, frame: Frame) -> None:
         if frame.direction != "in":
@@ -100,11 +100,11 @@ class FrameEdge:
             if told is not None:
                 self._told[told[0]] = told[1]
 
-    def prepare(self, destination: str, next_hop: str, source: str) -> Way:
+    def prepare(self, destination: str, next_hop: str, source: str, interface: str = "") -> Way:
         """The way; resolves the neighbour first when the kernel doesn't know it."""
-        way = self._found.get((destination, next_hop))
+        way = self._found.get((destination, next_hop, interface))
         if way is None:
-            way = self._found[destination, next_hop] = self._ways.to(destination, next_hop)
+            way = self._found[destination, next_hop, interface] = self._ways.to(destination, next_hop, interface)
         if way.local:
             raise NoWay(
                 f"{self._name} can't send a crafted packet to {destination}, an address of its own:"
@@ -142,6 +142,7 @@ class FrameEdge:
 
     def close(self) -> None:
         """Close the socket, return borrowed addresses."""
+        self._stop_frames()
         self._ways.close()
         self._socket.close()
 
@@ -198,9 +199,9 @@ class KernelEdge:
                 if seen is not None:
                     self._arrival(seen, time.time_ns())
 
-    def prepare(self, destination: str, next_hop: str, source: str) -> Way:
+    def prepare(self, destination: str, next_hop: str, source: str, interface: str = "") -> Way:
         """The way that the kernel itself will take."""
-        if next_hop:
+        if next_hop or interface:
             raise NoWay(f"{self._name} routes what it sends itself: a next hop can't be chosen for it")
         way = self._ways.to(destination)
         if source:

@@ -22,6 +22,7 @@ from hoplab.probe.result import Probe, ProbeResult
 from hoplab.probe.seen import Seen
 from hoplab.probe.shapes import Endpoint
 from hoplab.probe.shield import FIRST_PORT, LAST_PORT, sends_frames, shield_text
+from hoplab.probe.ways import NoWay
 
 WINDOW = 64
 """Exchanges under way at once: more would only fill the kernel's queues."""
@@ -62,6 +63,26 @@ class Prober:
         for edge in self._edges.values():
             edge.close()
         self._edges.clear()
+
+    def forget(self, sender: str) -> None:
+        """Close a sender's sockets: its namespace has gone, or is another one of the same name."""
+        edge = self._edges.pop(sender, None)
+        if edge is not None:
+            edge.close()
+        self._shielded.discard(sender)
+
+    def why_not(self, probe: Probe) -> str:
+        """Why a probe can't be sent (no route, no neighbour), '' when it can.  Raises ProbeRefused."""
+        try:
+            self._edge(self._check(probe)).prepare(
+                _canonical(probe.destination),
+                _canonical(probe.next_hop),
+                _canonical(probe.source_address),
+                probe.interface,
+            )
+        except NoWay as error:
+            return str(error)
+        return ""
 
     def send_tcp(self, sender: str, destination: str, port: int, **options: Any) -> ProbeResult:
         """One TCP exchange; `options` are fields of Probe.  Raises ProbeRefused, NoWay, SendFailed."""
@@ -111,7 +132,7 @@ class Prober:
         )
         namespace = self._check(probe)
         edge = self._edge(namespace)
-        way = edge.prepare(probe.destination, probe.next_hop, probe.source_address)
+        way = edge.prepare(probe.destination, probe.next_hop, probe.source_address, probe.interface)
         address = probe.source_address or way.source
         if not address:
             raise ProbeRefused(f"{probe.sender} has no address to send to {probe.destination} from")

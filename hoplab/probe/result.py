@@ -19,7 +19,8 @@ class Probe:
     `sender`: name of a namespace.  `source_port` 0 and `name` '' are chosen by the
     prober.  `source_address`: an address to send from that the sender need not have;
     it is borrowed for the prober's life.  `next_hop`: an on-link address to send by
-    instead of the route's gateway.
+    instead of the route's gateway; with `interface`, on the link of that interface,
+    whatever the routes say.
     """
 
     sender: str
@@ -31,6 +32,7 @@ class Probe:
     source_port: int = 0
     source_address: str = ""
     next_hop: str = ""
+    interface: str = ""
     path: str = "/"
     """TCP without `payload` asks for this page by HTTP."""
     host: str = ""

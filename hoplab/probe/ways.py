@@ -63,11 +63,15 @@ class Ways:
         self._borrowed.clear()
         self._route.close()
 
-    def to(self, destination: str, next_hop: str = "") -> Way:
-        """The way to an address, or to an on-link next hop in place of the route's own.  Raises NoWay."""
+    def to(self, destination: str, next_hop: str = "", interface: str = "") -> Way:
+        """The way to an address, or to an on-link next hop in place of the route's own.  Raises NoWay.
+
+        Asked for an `interface`, the kernel takes what no route leads to for on-link there.
+        """
         family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+        by = {"oif": self._index(interface)} if interface else {}
         try:
-            (found,) = self._route.route("get", dst=next_hop or destination, family=family)
+            (found,) = self._route.route("get", dst=next_hop or destination, family=family, **by)
         except NetlinkError as error:
             why = os.strerror(error.code or 0)
             raise NoWay(f"{self._name} has no route to {next_hop or destination}: {why}") from error
@@ -84,6 +88,13 @@ class Ways:
             neighbour=next_hop or gateway or destination,
             local=found["type"] == RTN_LOCAL,
         )
+
+    def _index(self, interface: str) -> int:
+        found = self._route.link_lookup(ifname=interface)
+        if not found:
+            raise NoWay(f"{self._name} has no interface {interface}")
+        index: int = found[0]
+        return index
 
     def _link(self, index: int) -> Any:
         if index not in self._links:

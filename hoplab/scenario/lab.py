@@ -275,9 +275,11 @@ class Lab:
     def watch_new(self) -> None:
         """Observe namespaces that were not there before, forget those that went."""
         now = self.cluster.namespaces()
-        for name in set(self.namespaces) - set(now):
-            self.observer.remove(name)
-        self.observer.add([target(ns) for name, ns in now.items() if name not in self.namespaces])
+        for name, namespace in self.namespaces.items():
+            if now.get(name) != namespace:
+                self.observer.remove(name)
+                self.prober.forget(name)
+        self.observer.add([target(ns) for name, ns in now.items() if self.namespaces.get(name) != ns])
         self.namespaces.clear()
         self.namespaces.update(now)
 

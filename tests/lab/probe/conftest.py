@@ -64,8 +64,9 @@ class Tap(Loop):
             for callback in self._listeners.get(name, ()):
                 callback(frame)
 
-    def on_frame(self, node: str, callback: Callable[[Frame], None]) -> None:
+    def on_frame(self, node: str, callback: Callable[[Frame], None]) -> Callable[[], None]:
         self._listeners.setdefault(node, []).append(callback)
+        return lambda: self._listeners[node].remove(callback)
 
 
 @pytest.fixture
