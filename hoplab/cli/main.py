@@ -20,6 +20,7 @@ from hoplab.cli.endings import end_by_signal, guarded
 
 COMMANDS: Mapping[str, str] = {
     "scenario": "hoplab.cli.scenario",
+    "check": "hoplab.cli.check",
     "rules": "hoplab.cli.rules",
     "doctor": "hoplab.cli.doctor",
     "bench": "hoplab.cli.bench",

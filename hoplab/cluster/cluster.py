@@ -252,7 +252,10 @@ class Cluster:
         except CniError as error:
             raise InputError(str(error)) from error
         for running in started:
-            self.nodes[running.pod.node_name].start_servers(running)
+            agent = self.nodes[running.pod.node_name]
+            agent.start_servers(running)
+            if is_stand_in(running.pod) and not holds(agent.node, running.pod.requested_ip):
+                self.reach.by_node(running.pod.requested_ip, agent)
             for container in running.pod.containers:
                 warning = program(container).warning
                 if warning:
@@ -271,9 +274,6 @@ class Cluster:
         )
         mine = {address: one for address, one in wanted.items() if self._responders.is_mine(one)}
         changed = self._responders.sync(mine)
-        for address, one in wanted.items():
-            if address not in mine and not holds(self.nodes[one.node].node, address):
-                self.reach.by_node(address, self.nodes[one.node])
         return {(one.namespace, one.name): one.pod() for a, one in wanted.items() if a not in mine}, changed
 
     def stop_pods(self, pods: Sequence[Pod]) -> None:

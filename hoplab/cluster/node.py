@@ -29,7 +29,7 @@ from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, NetworkC
 from hoplab.net.loop import Loop
 from hoplab.net.machines import MACHINE_SYSCTLS, Machine
 from hoplab.net.namespaces import Namespace, listens
-from hoplab.net.netlink import offloads_off, write_sysctls
+from hoplab.net.netlink import Netlink, offloads_off, write_sysctls
 from hoplab.net.podconfig import Listener, ServerConfig
 from hoplab.net.zygote import PodSpec, Zygote
 
@@ -89,21 +89,28 @@ def cloud_cni_config(pod_cidrs: Sequence[str], mtu: int) -> str:
     return json.dumps({"cniVersion": "1.0.0", "name": "hoplab", "plugins": [bridge]}, indent=1) + "\n"
 
 
+ROUTED = "hoplab-routed"
+"""Name of the network of pods whose address lies in no pod subnet."""
+
+
 def routed_cni_config(address: str, mtu: int) -> NetworkConfig:
-    """For a pod whose address is none of its node's subnet: a point-to-point link and a host route (pure)."""
+    """For a pod whose address is none of its node's subnet: a point-to-point link and a host route (pure).
+
+    ptp replaces the route of a subnet, so there has to be one, as small as can be; a default route it would set before
+    the gateway can be reached, so `attach` does that afterwards.
+    """
     ipv6 = ":" in address
     ipam = {
         "type": "static",
         "addresses": [
             {
-                "address": f"{address}/{128 if ipv6 else 32}",
+                "address": f"{address}/{127 if ipv6 else 31}",
                 "gateway": "fe80::ecee:eeff:feee:eeee" if ipv6 else "169.254.1.1",
             }
         ],
-        "routes": [{"dst": "::/0" if ipv6 else "0.0.0.0/0"}],
     }
     plugin = {"type": "ptp", "mtu": mtu, "ipMasq": False, "ipam": ipam}
-    return NetworkConfig("(the lab's own)", "hoplab-routed", "1.0.0", (plugin,))
+    return NetworkConfig("(the lab's own)", ROUTED, "1.0.0", (plugin,))
 
 
 class NodeAgent:
@@ -170,7 +177,8 @@ class NodeAgent:
                     "K8S_POD_NAMESPACE": pod.meta.namespace,
                     "K8S_POD_NAME": pod.meta.name,
                     "K8S_POD_INFRA_CONTAINER_ID": container_id(pod),
-                    **({"IP": pod.requested_ip} if pod.requested_ip else {}),
+                    # host-local reads the wanted address here; what it can't give is in the configuration itself.
+                    **({"IP": pod.requested_ip} if pod.requested_ip and not self._beyond(pod) else {}),
                 },
             )
             for pod, spec in zip(pods, specs, strict=True)
@@ -181,9 +189,13 @@ class NodeAgent:
         ]
 
     def _network_of(self, pod: Pod, config: NetworkConfig) -> NetworkConfig:
-        if is_stand_in(pod) and not holds(self.node, pod.requested_ip):
+        if self._beyond(pod):
             return routed_cni_config(pod.requested_ip, self.machine.netlink.links()["eth0"]["mtu"])
         return config
+
+    def _beyond(self, pod: Pod) -> bool:
+        """Whether the lab itself made the pod for an address outside this node's pod subnets."""
+        return is_stand_in(pod) and not holds(self.node, pod.requested_ip)
 
     def quiet_offloads(self) -> None:
         """Have every bridge and veth of this node send complete frames."""
@@ -291,6 +303,10 @@ def attach(sandboxes: Sequence[PodSandbox]) -> list[PodOnNode]:
                 f" the network plugin gave {', '.join(result.ips)}"
             )
         offloads_off(sandbox.namespace, [sandbox.attachment.interface])
+        if sandbox.attachment.config.name == ROUTED:
+            link = Netlink(sandbox.namespace)
+            link.route("default", via=result.gateway, device=sandbox.attachment.interface)
+            link.close()
         placed = replace(pod, node_name=agent.name)
         running = PodOnNode(placed, sandbox.namespace, sandbox.attachment, result)
         agent.pods[pod.meta.namespace, pod.meta.name] = running

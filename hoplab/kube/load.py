@@ -33,7 +33,7 @@ def load_files(paths: Sequence[FilePath | str]) -> Loaded:
     problems: list[Problem] = []
     for path in paths:
         try:
-            loaded.append(load(_read(FilePath(path)), str(path), together=False))
+            loaded.append(load(read_text(FilePath(path)), str(path), together=False))
         except ManifestError as error:
             problems += error.problems
     objects = tuple(each for one in loaded for each in one.objects)
@@ -43,7 +43,9 @@ def load_files(paths: Sequence[FilePath | str]) -> Loaded:
     return Loaded(objects, tuple(warning for one in loaded for warning in one.warnings))
 
 
-def _read(path: FilePath) -> str:
+def read_text(path: FilePath) -> str:
+    """A file's text.  Raises ManifestError for one that can't be read, is no UTF-8 or far too large."""
+
     def refuse(message: str) -> ManifestError:
         return ManifestError([Problem(str(path), 0, "", message)])
 

@@ -43,7 +43,7 @@ def types() -> Mapping[str, Mapping[str, str]]:
 
 
 Table = Mapping[str, Mapping[str, str]]
-"""Type name -> field -> what it holds: str, int, bool, float, dict, [what], {what}, @type name; `!` for required."""
+"""Type name -> field -> what it holds: str, int, bool, float, dict, any, [what], {what}, @type; `!` for required."""
 
 
 def check(document: Mapping[str, Any], kind: str) -> Iterator[Finding]:

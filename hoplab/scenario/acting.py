@@ -27,7 +27,6 @@ from hoplab.report.run import Explain, RunReport, all_hold, explain_by
 from hoplab.report.text import story_text
 from hoplab.scenario import scripts
 from hoplab.scenario.lab import Lab, target
-from hoplab.scenario.options import RunOptions
 from hoplab.watch.observer import Observer
 
 
@@ -41,26 +40,36 @@ class Finished:
     """Gives Mininet's prompt in the lab as the run left it; returns when its user leaves."""
 
 
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What is played in a cluster: its name and kind ('scenario', 'check'), what it does, where its files go."""
+
+    kind: str
+    name: str
+    act: Callable[[Lab], None]
+    seed: int
+    captures: Path
+
+
 def act(
-    script: scripts.Script,
-    options: RunOptions,
+    play: Play,
     cluster: Cluster,
     warnings: Sequence[str],
     crafter: Crafter,
     started: float,
     sabotage: Callable[[Lab], None] | None,
 ) -> Finished:
-    """Run the script in a converged cluster and judge; `started` is when the run began (monotonic seconds)."""
+    """Play in a converged cluster and judge; `started` is when the run began (monotonic seconds)."""
     namespaces = cluster.namespaces()
     with Observer([target(ns) for ns in namespaces.values()]) as observer:
         observer.register(cluster.loop.fileno(), lambda: _served(cluster))
-        prober = Prober(observer, namespaces, options.seed, crafter=crafter)
-        lab = Lab(cluster, observer, prober, options.seed, namespaces=namespaces)
+        prober = Prober(observer, namespaces, play.seed, crafter=crafter)
+        lab = Lab(cluster, observer, prober, play.seed, namespaces=namespaces)
         probing = time.monotonic()
         try:
             if sabotage is not None:
                 sabotage(lab)
-            _act(script, lab)
+            play.act(lab)
         finally:
             prober.close()
         evidence = observer.evidence()
@@ -70,9 +79,9 @@ def act(
         lab.check("nothing that was to be seen was lost", False, "no loss", words)
     timings["total"] = time.monotonic() - started
     report = RunReport(
-        scenario=script.name,
+        scenario=play.name,
         passed=all_hold(lab.checks),
-        seed=options.seed,
+        seed=play.seed,
         timings_s=timings,
         checks=tuple(lab.checks),
         flows=tuple(lab.told),
@@ -80,8 +89,8 @@ def act(
         problems=(*warnings, *cluster.warnings),
     )
     explain = explain_by(cluster.object_of())
-    folder = options.captures or scripts.FOLDER.parent / "captures"
-    left = _leave(report, evidence, cluster, explain, folder / script.name)
+    title = f"hoplab {play.kind} {play.name}, seed {play.seed}"
+    left = _leave(report, title, evidence, cluster, explain, play.captures / play.name)
     return Finished(left, explain, lambda: _stay(cluster))
 
 
@@ -97,7 +106,8 @@ def _served(cluster: Cluster) -> None:
     cluster.loop.poll(0)
 
 
-def _act(script: scripts.Script, lab: Lab) -> None:
+def act_script(script: scripts.Script, lab: Lab) -> None:
+    """Run a scenario script.  Raises InputError with file and line for whatever it raises itself."""
     try:
         script.run(lab)
     except HoplabError as error:
@@ -109,7 +119,9 @@ def _act(script: scripts.Script, lab: Lab) -> None:
         raise InputError(f"{scripts.where(error, script.path)}: {type(error).__name__}: {error}") from error
 
 
-def _leave(report: RunReport, evidence: Evidence, cluster: Cluster, explain: Explain, folder: Path) -> RunReport:
+def _leave(
+    report: RunReport, title: str, evidence: Evidence, cluster: Cluster, explain: Explain, folder: Path
+) -> RunReport:
     """Write pcapng, story and JSON; what can't be written becomes a problem of the report, never of the verdict."""
     paths: dict[str, str] = {}
     problems = list(report.problems)
@@ -122,7 +134,7 @@ def _leave(report: RunReport, evidence: Evidence, cluster: Cluster, explain: Exp
             evidence.interfaces,
             comments,
             names(cluster),
-            f"hoplab scenario {report.scenario}, seed {report.seed}",
+            title,
         )
         paths["pcapng"] = str(capture)
         paths["story"] = str(story)

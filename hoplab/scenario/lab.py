@@ -309,7 +309,7 @@ class Lab:
 
     def send(self, sender: str, protocol: str, to: object, port: int, **options: Any) -> Sent:
         """One probe; told hop by hop in the story."""
-        sent = self._send([self._probe(sender, protocol, to, port, options)])[0]
+        sent = self.send_probes([self._probe(sender, protocol, to, port, options)])[0]
         self.told.append(sent.flow)
         return sent
 
@@ -318,7 +318,7 @@ class Lab:
         tries = TRIES_PER_NODE * max(1, len(self.cluster.nodes))
         nowhere = 0
         for number in range(1, tries + 1):
-            sent = self._send([self._probe(sender, protocol, to, port, options)], keep=False)[0]
+            sent = self.send_probes([self._probe(sender, protocol, to, port, options)], keep=False)[0]
             nowhere += entry_node(sent.flow) not in self.cluster.nodes
             if nowhere == NOWHERE_IS_ENOUGH:
                 tries = number
@@ -339,14 +339,15 @@ class Lab:
 
     def send_many(self, sender: str, to: object, port: int, ports: Sequence[int], **options: Any) -> list[Sent]:
         """Many TCP exchanges in order."""
-        return self._send([self._probe(sender, "tcp", to, port, {**options, "source_port": p}) for p in ports])
+        return self.send_probes([self._probe(sender, "tcp", to, port, {**options, "source_port": p}) for p in ports])
 
     def _probe(self, sender: str, protocol: str, to: object, port: int, options: dict[str, Any]) -> Probe:
         where = self.destination(to, port)
         named = {"name": f"{sender} to {where.label} #{len(self.flows) + 1}", **options}
         return Probe(sender, where.address, where.port, protocol, **named)  # type: ignore[arg-type]
 
-    def _send(self, probes: Sequence[Probe], *, keep: bool = True) -> list[Sent]:
+    def send_probes(self, probes: Sequence[Probe], *, keep: bool = True) -> list[Sent]:
+        """These probes, several under way at once, and their flows in the same order."""
         since = self.observer.mark()
         results = self.prober.send_many(probes, window=WINDOW)
         self.observer.quiesce()

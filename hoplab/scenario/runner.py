@@ -11,15 +11,17 @@ import gc
 import importlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hoplab.cluster.cluster import Cluster
+from hoplab.cluster.options import ClusterOptions
 from hoplab.errors import HoplabError
 from hoplab.kube import convert
 from hoplab.kube.load import load_files
-from hoplab.kube.objects import Loaded
+from hoplab.kube.objects import KubeObject, Loaded
 from hoplab.net.loop import DeadlinePassed
 from hoplab.net.namespaces import CommandFailed
 from hoplab.net.zygote import SpawnFailed, Zygote
@@ -52,31 +54,57 @@ def run(
     script = scripts.load(name)
     cluster_options = options.cluster(script.topology, script.nodes)
     loaded = load_files(script.manifests) if script.manifests else Loaded(())
+
+    def play(lab: Lab) -> None:
+        from hoplab.scenario.acting import act_script
+
+        act_script(script, lab)
+
+    captures = options.captures or scripts.FOLDER.parent / "captures"
+    return in_cluster("scenario", script.name, cluster_options, loaded, captures, play, zygote, crafter, sabotage)
+
+
+def in_cluster(
+    kind: str,
+    name: str,
+    options: ClusterOptions,
+    loaded: Loaded,
+    captures: Path,
+    play: Callable[[Lab], None],
+    zygote: Zygote,
+    crafter: Crafter,
+    sabotage: Callable[[Lab], None] | None = None,
+) -> Finished:
+    """Build a cluster with these objects, observe it, play, judge, and leave the evidence below `captures`.
+
+    Raises as `run`.
+    """
     # Evidence is tens of thousands of small values without cycles, kept to the end: collecting finds nothing, slowly.
     gc.disable()
     importing = threading.Thread(target=importlib.import_module, args=(LATER_HALF,))
     importing.start()
     started = time.monotonic()
-    cluster = Cluster(zygote, replace(cluster_options, machines=tuple(map(convert.as_node, loaded.of("Node")))))
+    machines = (*options.machines, *map(convert.as_node, loaded.of("Node")))
+    cluster = Cluster(zygote, replace(options, machines=machines))
     try:
         cluster.build()
-        apply(cluster, loaded)
+        apply(cluster, loaded.objects)
         cluster.converge()
-        if cluster_options.topology != "single":
+        if options.topology != "single" and options.way_out == "masquerade":
             cluster.masquerade_outbound()
         importing.join()
-        from hoplab.scenario.acting import act
+        from hoplab.scenario.acting import Play, act
 
-        return act(script, options, cluster, loaded.warnings, crafter, started, sabotage)
+        return act(Play(kind, name, play, options.seed, captures), cluster, loaded.warnings, crafter, started, sabotage)
     except (CommandFailed, SpawnFailed, DeadlinePassed) as error:
-        raise HoplabError(f"{script.name}: {error}") from error
+        raise HoplabError(f"{name}: {error}") from error
 
 
-def apply(cluster: Cluster, loaded: Loaded) -> None:
-    """Hand every object of the manifests to the cluster."""
+def apply(cluster: Cluster, objects: Sequence[KubeObject]) -> None:
+    """Hand objects to the cluster."""
     cluster.apply(
-        services=convert.services(loaded.objects),
-        pods=[convert.as_pod(each) for each in loaded.of("Pod")],
-        workload_list=[convert.as_workload(each) for each in loaded.of(*convert.WORKLOADS)],
-        slices=convert.endpoint_slices(loaded.objects),
+        services=convert.services(objects),
+        pods=[convert.as_pod(each) for each in objects if each.kind == "Pod"],
+        workload_list=[convert.as_workload(each) for each in objects if each.kind in convert.WORKLOADS],
+        slices=convert.endpoint_slices(objects),
     )

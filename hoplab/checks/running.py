@@ -1,0 +1,336 @@
+"""Runs a check file in a lab: looks its names up, sends what it takes to be sure, and has every flow judged.
+
+A flow that somebody must answer is sent several times (one full exchange, then openings
+alone), because one probe would see only one of the endpoints that rules may choose.
+The flows between two changes are sent together: their order in the file stays.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from hoplab.checks import spread
+from hoplab.checks.judge import judge, seen_all
+from hoplab.checks.spec import CheckFile, FlowSpec, Key, Step
+from hoplab.cluster.node import NodeAgent
+from hoplab.cluster.standins import STAND_IN
+from hoplab.errors import InputError
+from hoplab.hops.findings import Check
+from hoplab.hops.story import Flow
+from hoplab.hops.verdict import expect_hops
+from hoplab.kube import convert
+from hoplab.kube.types import Container, ObjectMeta, Origin, Pod
+from hoplab.net.zygote import Zygote
+from hoplab.probe.crafter import Crafter
+from hoplab.probe.result import Probe
+from hoplab.scenario.acting import Finished
+from hoplab.scenario.lab import Lab
+from hoplab.scenario.runner import apply, in_cluster
+
+ANSWERED = 8
+"""Probes for a flow that somebody must answer: one that must not, with half the share, stays unseen 1 time in 256."""
+TOGETHER = 128
+"""Probes of one round: their evidence is joined at once."""
+TRIES_PER_NODE = 16
+"""Probes, for each node, until a balancer is seen to choose the expected one."""
+NOT_WAITING_S = 0.4
+"""Deadline of probes that nobody shall answer: what proves them is a rule trace, not the silence."""
+
+
+def run(
+    file: CheckFile,
+    captures: Path,
+    zygote: Zygote,
+    crafter: Crafter,
+    sabotage: Callable[[Lab], None] | None = None,
+) -> Finished:
+    """Run a check file in this sandbox.  Raises as `hoplab.scenario.runner.run`."""
+
+    def play(lab: Lab) -> None:
+        _Run(file, lab).play()
+
+    return in_cluster("check", file.name, file.options, file.loaded, captures, play, zygote, crafter, sabotage)
+
+
+@dataclass(slots=True)
+class _Sending:
+    """A flow with what its names stand for, and the flows of the probes that were sent for it."""
+
+    spec: FlowSpec
+    probe: Probe
+    hops: tuple[str, ...]
+    choice: bool
+    flows: list[Flow] = field(default_factory=list)
+
+    def probes(self, count: int) -> list[Probe]:
+        """The next ones: the very first is a whole exchange, the others only open (and have a name of their own)."""
+        sent = len(self.flows)
+        return [
+            replace(self.probe, name=f"{self.spec.name} #{n + 1}" if n else self.spec.name, half_open=n > 0)
+            for n in range(sent, sent + count)
+        ]
+
+
+class _Run:
+    def __init__(self, file: CheckFile, lab: Lab) -> None:
+        self._file, self._lab = file, lab
+        self._objects = {each.key: each for each in file.loaded.objects}
+        self._senders: dict[tuple[str, str], str] = {}
+
+    def play(self) -> None:
+        self._make_senders(self._file.flows)
+        for step in self._file.steps:
+            if step.apply or step.delete:
+                self._change(step)
+            self._route_vips()
+            self._send_all(step.flows)
+
+    # Changes
+
+    def _change(self, step: Step) -> None:
+        """Bring the cluster to the objects at the end of this step's changes."""
+        cluster = self._lab.cluster
+        for key in (*step.delete, *(Key(*each.key) for each in step.apply)):
+            old = self._objects.pop((key.kind, key.namespace, key.name), None)
+            if old is not None and key.kind in ("EndpointSlice", "Endpoints"):
+                # An Endpoints object may have stood for more slices than it does now.
+                cluster.delete(slices=[(s.meta.namespace, s.meta.name) for s in convert.as_endpoint_slices(old)])
+        named = {kind: [(k.namespace, k.name) for k in step.delete if k.kind == kind] for kind in ("Service", "Pod")}
+        cluster.delete(
+            services=named["Service"],
+            pods=named["Pod"],
+            workload_list=[(k.kind, k.namespace, k.name) for k in step.delete if k.kind in convert.WORKLOADS],
+        )
+        apply(cluster, step.apply)
+        self._objects |= {each.key: each for each in step.apply}
+        self._lab.converge()
+
+    # Names
+
+    def _make_senders(self, flows: Iterable[FlowSpec]) -> None:
+        """Pods that send from addresses behind nodes, and ways to what is borrowed elsewhere."""
+        lab, pods = self._lab, []
+        for spec in flows:
+            address, behind = spec.source.address, spec.source.name
+            if not address or (address, behind) in self._senders:
+                continue
+            agent = lab.cluster.nodes.get(behind)
+            if agent is None:
+                self._senders[address, behind] = behind
+                self._route_back(spec, address)
+            elif address in (*agent.node.addresses, *agent.node.extra_addresses):
+                self._senders[address, behind] = behind
+            elif running := next((r for r in agent.pods.values() if address in r.ips), None):
+                self._senders[address, behind] = running.namespace.name
+            else:
+                pod = _sender_pod(address, agent, Origin(spec.place.file, spec.place.line))
+                pods.append(pod)
+                self._senders[address, behind] = f"pod/{pod.meta.name}"
+        if pods:
+            lab.cluster.apply(pods=pods)
+            lab.converge()
+
+    def _route_back(self, spec: FlowSpec, address: str) -> None:
+        """Have answers to an address that lies behind the client or a pod find their way."""
+        lab, behind = self._lab, spec.source.name
+        if behind.startswith("pod/"):
+            pod = self._named(spec, "from", behind)
+            agent = next(a for a in lab.cluster.nodes.values() if any(r.namespace.name == pod for r in a.pods.values()))
+            via = next(r.ips[0] for r in agent.pods.values() if r.namespace.name == pod)
+            agent.machine.netlink.route(f"{address}/{_bits(address)}", via=via)
+            lab.cluster.reach.by_node(address, agent)
+        elif behind == "client" and not self._on_link(behind, address):
+            lab.cluster.reach.by_client(address)
+
+    def _on_link(self, machine: str, address: str) -> bool:
+        ip = ipaddress.ip_address(address)
+        return any(
+            interface == "eth0" and ip in ipaddress.ip_interface(f"{own}/{prefix}").network
+            for interface, own, prefix in self._lab.cluster.net[machine].netlink.addresses()
+        )
+
+    def _route_vips(self) -> None:
+        cluster = self._lab.cluster
+        network = ipaddress.ip_network(cluster.options.vips)
+        for service in cluster.objects.services.values():
+            for ingress in service.load_balancer_ingress:
+                if ipaddress.ip_address(ingress.ip) not in network:
+                    cluster.reach.by_balancer(ingress.ip)
+
+    def _named(self, spec: FlowSpec, what: str, name: str) -> str:
+        """The namespace that a name or address of the file means.  Raises InputError."""
+        lab = self._lab
+        if name in lab.namespaces and lab.namespaces[name].role != "switch":
+            return name
+        if name.startswith("pod/"):
+            namespace, _, pod = name.removeprefix("pod/").rpartition("/")
+            try:
+                return lab.pod(pod, namespace or "default").namespace.name
+            except InputError as error:
+                raise InputError(f"{spec.place}: {spec.name}: {what}: {error}") from error
+        if name in (owners := self._owners()):
+            return owners[name]
+        known = ", ".join(n for n, ns in lab.namespaces.items() if ns.role != "switch")
+        raise InputError(f"{spec.place}: {spec.name}: {what}: the lab has no {name!r}; it has {known}")
+
+    def _owners(self) -> dict[str, str]:
+        """Address -> the namespace that has it: machines and pods."""
+        cluster = self._lab.cluster
+        found = {ip: r.namespace.name for r in cluster.running() for ip in r.ips}
+        for agent in cluster.nodes.values():
+            found |= dict.fromkeys((*agent.node.addresses, *agent.node.extra_addresses), agent.name)
+        for machine in cluster.net.hosts:
+            found.setdefault(str(machine.params["ip"]).partition("/")[0], machine.name)
+        return found
+
+    def _address(self, spec: FlowSpec) -> tuple[str, int]:
+        """Address and port that a flow goes to.  Raises InputError."""
+        name, port, lab = spec.to.name, spec.to.port, self._lab
+        try:
+            return str(ipaddress.ip_address(name)), port
+        except ValueError:
+            pass
+        if name.startswith("svc/"):
+            namespace, _, service = name.removeprefix("svc/").rpartition("/")
+            try:
+                found = lab.service(service, namespace or "default", str(port) if port else "")
+                cluster_ip, number = found.cluster_ip, found.port.port
+            except InputError as error:
+                raise InputError(f"{spec.place}: {spec.name}: to: {error}") from error
+            if cluster_ip in ("", "None"):
+                raise InputError(f"{spec.place}: {spec.name}: to: Service {service} has no cluster IP to send to")
+            return cluster_ip, number
+        where = self._named(spec, "to", name)
+        return next(address for address, owner in self._addresses_of(where)), port
+
+    def _addresses_of(self, namespace: str) -> list[tuple[str, str]]:
+        owners = [(address, owner) for address, owner in self._owners().items() if owner == namespace]
+        agent = self._lab.cluster.nodes.get(namespace)
+        return [(agent.node.addresses[0], namespace)] if agent else owners
+
+    # Sending
+
+    def _send_all(self, specs: Sequence[FlowSpec]) -> None:
+        sendings = [self._sending(spec) for spec in specs]
+        ready = []
+        for sending in sendings:
+            why = self._lab.prober.why_not(sending.probe)
+            if why:
+                self._lab.check(f"{sending.spec.name}: sent", False, "the probe can be sent", why)
+            else:
+                ready.append(sending)
+        self._round([(sending, ANSWERED if _answered(sending.spec) else 1) for sending in ready])
+        for sending in ready:
+            self._spread(sending)
+            self._seek(sending)
+            self._judge(sending)
+
+    def _sending(self, spec: FlowSpec) -> _Sending:
+        lab, source = self._lab, spec.source
+        address, port = self._address(spec)
+        borrowed = source.address
+        sender = self._senders[borrowed, source.name] if borrowed else self._named(spec, "from", source.name)
+        if borrowed and sender.startswith("pod/") and not source.name.startswith("pod/"):
+            borrowed = ""
+        next_hop, interface = self._via(spec, sender, address) if spec.via else ("", "")
+        probe = Probe(
+            sender,
+            address,
+            port,
+            spec.to.protocol,
+            name=spec.name,
+            source_address=borrowed,
+            next_hop=next_hop,
+            interface=interface,
+            deadline_s=1.0 if _answered(spec) or spec.expect.outcome in (None, "rejected") else NOT_WAITING_S,
+        )
+        hops = tuple(self._named(spec, "hops", name) for name in spec.expect.hops)
+        vips = {i.ip for service in lab.cluster.objects.services.values() for i in service.load_balancer_ingress}
+        choice = len(spec.expect.endpoints) != 1 or (address in vips and not spec.via)
+        return _Sending(spec, probe, hops, choice)
+
+    def _via(self, spec: FlowSpec, sender: str, address: str) -> tuple[str, str]:
+        """Next hop and interface for a packet that shall enter the cluster by a node.  Raises InputError."""
+        lab, where = self._lab, f"{spec.place}: {spec.name}: via"
+        agent = lab.cluster.nodes.get(spec.via)
+        if agent is None:
+            raise InputError(f"{where}: the lab has no node {spec.via!r}; its nodes are {', '.join(lab.cluster.nodes)}")
+        role = lab.namespaces[sender].role
+        if role == "pod" and any(running.namespace.name == sender for running in agent.pods.values()):
+            return "", ""
+        if role != "client":
+            raise InputError(f"{where}: {sender} can't choose the node by which its packets enter; only the client can")
+        next_hop = next((a for a in agent.node.addresses if (":" in a) == (":" in address)), "")
+        if not next_hop:
+            raise InputError(f"{where}: {spec.via} has no address of the family of {address}")
+        beside = any(name == "eth1" for name in lab.cluster.net[sender].netlink.links())
+        return next_hop, "eth1" if beside else "eth0"
+
+    def _round(self, wanted: Sequence[tuple[_Sending, int]]) -> None:
+        probes = [(sending, probe) for sending, count in wanted for probe in sending.probes(count)]
+        for at in range(0, len(probes), TOGETHER):
+            part = probes[at : at + TOGETHER]
+            results = self._lab.send_probes([probe for _sending, probe in part], keep=False)
+            for (sending, _probe), sent in zip(part, results, strict=True):
+                sending.flows.append(sent.flow)
+
+    def _spread(self, sending: _Sending) -> None:
+        """Go on until every endpoint was seen and there are counts enough, or none of them can be late by chance."""
+        expect = sending.spec.expect
+        if expect.spread == "none":
+            return
+        number = len(expect.endpoints)
+        enough, most = spread.probes_to_see(number), spread.probes_to_see(number, spread.LEAST_SHARE)
+        if expect.spread == "even":
+            enough = most
+        while (sent := len(sending.flows)) < most:
+            if sent >= enough and seen_all(sending.flows, expect.endpoints):
+                return
+            self._round([(sending, min(TOGETHER, (enough if sent < enough else most) - sent))])
+
+    def _seek(self, sending: _Sending) -> None:
+        """Where somebody chooses the way, go on until the expected one was chosen."""
+        if not sending.hops or not sending.choice:
+            return
+        left = TRIES_PER_NODE * len(self._lab.cluster.nodes)
+        while left > 0 and not any(expect_hops(flow, *sending.hops).passed for flow in sending.flows):
+            count = min(left, TRIES_PER_NODE)
+            self._round([(sending, count)])
+            left -= count
+
+    def _judge(self, sending: _Sending) -> None:
+        nodes = set(self._lab.cluster.nodes)
+        checks = judge(sending.spec, sending.flows, nodes=nodes, hops=sending.hops, choice=sending.choice)
+        for check in checks:
+            self._lab.keep(check)
+        self._lab.told.append(self._representative(sending, checks))
+
+    def _representative(self, sending: _Sending, checks: Sequence[Check]) -> Flow:
+        """The flow that the story tells: one that a check failed for, or one that went the expected way."""
+        if all(check.passed for check in checks):
+            good = (flow for flow in sending.flows if not sending.hops or expect_hops(flow, *sending.hops).passed)
+            return next(good, sending.flows[0])
+        nodes = set(self._lab.cluster.nodes)
+        for flow in sending.flows:
+            alone = judge(sending.spec, [flow], nodes=nodes, hops=sending.hops, choice=False)
+            if not all(check.passed for check in alone if not check.name.endswith(": spread")):
+                return flow
+        return sending.flows[0]
+
+
+def _answered(spec: FlowSpec) -> bool:
+    return spec.expect.outcome == "accepted"
+
+
+def _bits(address: str) -> int:
+    return 128 if ":" in address else 32
+
+
+def _sender_pod(address: str, agent: NodeAgent, origin: Origin) -> Pod:
+    """A pod that serves nothing and has this address, on this node."""
+    name = f"sender-{address.replace('.', '-').replace(':', '-')}"
+    meta = ObjectMeta(name, "default", annotations={"hoplab.dev/ip": address, STAND_IN: "a sender of a check file"})
+    return Pod(meta, (Container("shell", "busybox"),), agent.name, origin=origin)
