@@ -134,7 +134,8 @@ def _refuses(journey: Journey) -> bool:
 
 
 def _from_addressed(exchange: Exchange, journey: Journey) -> bool:
-    return journey.hops[-1].before == exchange.probe.sent.reversed()
+    # Behind the sender's own NAT, if it has one: what its socket got counts.
+    return journey.hops[-1].after == exchange.probe.sent.reversed()
 
 
 def _asks_for_smaller(journey: Journey) -> bool:

@@ -13,16 +13,32 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hoplab.hops.evidence import Tuple
 from hoplab.hops.identity import quoted_identity
 from hoplab.hops.join import Journey
 from hoplab.hops.packet import ACK, FIN, RST, SYN, Packet
+from hoplab.hops.passing import rewrites
 
 MASK = 0xFFFFFFFF
 FAR = 1 << 24
 """No exchange of a lab sends this many bytes: a number further from the first belongs to another connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A packet as a socket was given it: behind LOCAL_IN, where NAT is undone and no frame shows it any more."""
+
+    tuple: Tuple
+    seq: int = 0
+    """TCP's sequence number, or ICMP echo's."""
+    flags: int = 0
+    payload: bytes = b""
+
+    def is_of(self, packet: Packet) -> bool:
+        """Whether a packet that came in is the one that was delivered."""
+        return (self.seq, self.flags, self.payload) == (packet.seq, packet.flags, packet.payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,8 @@ class ProbeKey:
     started_ns: int = 0
     ended_ns: int = 0
     """0: the end of the evidence."""
+    delivered: tuple[Delivered, ...] = ()
+    """What the sender's sockets got, where its own netfilter stands before them (a node's; a host has none)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +116,7 @@ class Exchanges:
         if probe.protocol == "tcp" and isn is None:
             isn = next((j.packet.seq for j in forward if j.packet.flags & SYN), forward[0].packet.seq)
             forward = [j for j in forward if _distance(j.packet.seq, isn) < FAR]
-        reply = self._reply(probe, forward, isn)
+        reply = [_as_delivered(journey, probe) for journey in self._reply(probe, forward, isn)]
         errors = self._errors(forward, reply)
         return Exchange(probe, tuple(forward), tuple(reply), tuple(errors), isn)
 
@@ -174,6 +192,18 @@ class Exchanges:
             if j.packet.quoted is not None and quoted_identity(j.packet.quoted) in ours
         }
         return sorted(found.values(), key=_time)
+
+
+def _as_delivered(journey: Journey, probe: ProbeKey) -> Journey:
+    """An answer with its last hop ending as the sender's socket got it."""
+    last = journey.hops[-1]
+    if not probe.delivered or last.node != probe.sender or last.in_interface is None:
+        return journey
+    got = next((each for each in probe.delivered if each.is_of(journey.arrived)), None)
+    if got is None or got.tuple == last.after:
+        return journey
+    ended = replace(last, after=got.tuple, rewrite=rewrites(last.before, got.tuple))
+    return replace(journey, hops=(*journey.hops[:-1], ended))
 
 
 def _tcp_answers(forward: list[Journey], isn: int) -> Callable[[Journey, bool], bool]:

@@ -193,12 +193,12 @@ def expect_reply_undone(flow: Flow, name: str = "") -> Check:
     asked, got = flow.forward[0], flow.reply[-1]
     if got.node != asked.node or got.in_interface is None:
         faults.append(f"the answer was not seen to come back to {asked.node}: {flow.reason}")
-    elif got.before != asked.before.reversed():
+    elif got.after != asked.before.reversed():
         faults.append(
             f"{asked.node} asked {endpoint(asked.before.dst, asked.before.dport)} and got the answer as"
-            f" {tuple_words(got.before)} ({frames_words(got.frames)})"
+            f" {tuple_words(got.after)} ({frames_words(got.frames)})"
         )
-    observed = "; ".join(faults) if faults else "; ".join([*undone, f"answer {tuple_words(got.before)}"])
+    observed = "; ".join(faults) if faults else "; ".join([*undone, f"answer {tuple_words(got.after)}"])
     return Check(title, not faults, expected, observed, ways(flow.reply))
 
 

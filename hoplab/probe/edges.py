@@ -58,6 +58,11 @@ class SendFailed(HoplabError):
 class Edge(Protocol):
     """One namespace's door."""
 
+    @property
+    def behind_rules(self) -> bool:
+        """Whether arrivals come from behind the namespace's own netfilter, where NAT is undone."""
+        ...
+
     def prepare(self, destination: str, next_hop: str, source: str, interface: str = "") -> Way:
         """Find the way to a destination before the first packet leaves.  Raises NoWay."""
         ...
@@ -73,6 +78,8 @@ class Edge(Protocol):
 
 class FrameEdge:
     """Sends frames by packet socket."""
+
+    behind_rules = False
 
     def __init__(self, namespace: Namespace, observer: ObserverFace, arrival: Arrival) -> None:
         self._name = namespace.name
@@ -149,6 +156,8 @@ class FrameEdge:
 
 class KernelEdge:
     """Sends whole IP packets by raw socket, through the namespace's netfilter and routing."""
+
+    behind_rules = True
 
     def __init__(self, namespace: Namespace, observer: ObserverFace, arrival: Arrival) -> None:
         self._name = namespace.name

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from hoplab.hops.evidence import Tuple
+from hoplab.hops.exchange import Delivered
 from hoplab.probe.craft import Template
 from hoplab.probe.crafter import Crafter
 from hoplab.probe.datagram import DatagramClient, DatagramPlan
@@ -45,6 +46,7 @@ class Exchange:
         self._syn = _template(probe, source, crafter, self._mss) if probe.protocol == "tcp" else self._plain
         self._machine = self._make_machine()
         self._strays: list[str] = []
+        self._delivered: list[Delivered] = []
         self._started_ns = self._first_ns = self._ended_ns = 0
         self.deadline = 0.0
 
@@ -99,6 +101,9 @@ class Exchange:
             self._stray(f"{seen.source} answered, which was not asked")
             return
         self._first_ns = self._first_ns or time_ns
+        if self._edge.behind_rules and seen.error is None:
+            ends = Tuple(seen.source.address, seen.source.port, seen.destination.address, seen.destination.port)
+            self._delivered.append(Delivered(ends, seen.seq, seen.flags, seen.payload))
         over = self.finished
         self._send(self._machine.on_packet(seen, time.monotonic()))
         if self.finished and not over:
@@ -151,6 +156,7 @@ class Exchange:
             complete=verdict.complete,
             response=verdict.response,
             notes=notes,
+            delivered=tuple(self._delivered),
         )
 
 

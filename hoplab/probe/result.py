@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hoplab.hops.evidence import Tuple
+from hoplab.hops.exchange import Delivered
 from hoplab.probe.http import HttpResponse, read_response, read_told
 from hoplab.probe.shapes import Protocol
 from hoplab.probe.verdict import Outcome
@@ -73,6 +74,8 @@ class ProbeResult:
     complete: bool
     response: bytes
     notes: tuple[str, ...] = ()
+    delivered: tuple[Delivered, ...] = ()
+    """What a node's own socket got: see `hoplab.hops.exchange.Delivered`."""
 
     @property
     def text(self) -> str:

@@ -381,6 +381,7 @@ def probe_key(result: ProbeResult) -> ProbeKey:
         result.token.encode(),
         result.started_ns,
         result.ended_ns,
+        result.delivered,
     )
 
 
