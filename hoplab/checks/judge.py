@@ -7,6 +7,7 @@ several, one probe that goes exactly the expected way proves that way.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -21,8 +22,8 @@ from hoplab.hops.words import endpoint, rule_words
 SERVICE_CHAINS = ("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-XLB-", "KUBE-FW-", "KUBE-SEP-")
 """Chains of single Services and endpoints in iptables mode (kube-proxy, pkg/proxy/iptables/proxier.go)."""
 NFT_TABLE = "kube-proxy"
-NFT_CHAINS = ("service-", "external-", "firewall-", "endpoint-")
-"""The same in nftables mode (pkg/proxy/nftables/proxier.go)."""
+NFT_CHAINS = re.compile(r"(service|external|firewall|endpoint)-[A-Z2-7]{8}-")
+"""The same in nftables mode, kind and hash (pkg/proxy/nftables/proxier.go)."""
 
 
 def judge(
@@ -76,7 +77,7 @@ def takes(hit: RuleHit) -> bool:
     if ours and hit.verdict.lower().startswith(("drop", "reject")):
         return True
     if hit.table == NFT_TABLE:
-        return hit.chain.startswith(NFT_CHAINS)
+        return NFT_CHAINS.match(hit.chain) is not None
     return hit.chain.startswith(SERVICE_CHAINS)
 
 
