@@ -220,7 +220,14 @@ class _Parser:
     def _options(self) -> ClusterOptions:
         balancer = self._data.get("balancer") or {}
         topology = self._data.get("topology") or "cloud"
-        if self._nodes and topology != "cloud":
+        if topology not in ("cloud", "single"):
+            from hoplab.cluster.topology import names  # Mininet is slow to import, and most files need none of it here.
+
+            known = names()
+            if topology not in known:
+                hint = nearest(topology, known)
+                self._problem(("topology",), f"there is none of that name; there are {', '.join(known)}{hint}")
+        elif self._nodes and topology != "cloud":
             self._problem(("nodes",), f"the topology {topology} has its own nodes; leave one of both out")
         via = any(isinstance(flow, Mapping) and flow.get("via") for flow in self._data.get("flows") or ())
         defaults = ClusterOptions()
@@ -256,7 +263,8 @@ class _Parser:
         except InputError as error:
             named, _, message = str(error).partition(": ")
             path: Path = tuple(named.split(".")) if named.startswith("kubeProxy.") else ("kubeProxy",)
-            self._problem(path, message or named)
+            if not any(problem.field == field_name(path) for problem in self.problems):
+                self._problem(path, message or named)
             return ProxyConfig()
 
     # Objects
