@@ -431,8 +431,10 @@ def target(text: str) -> Target:
         if not rest:
             raise ValueError(f"expected a name or an address before /icmp, found {text!r}")
         return Target(rest.strip("[]"), 0, "icmp")
-    if rest.startswith("svc/") and ":" not in rest:
-        return Target(rest, 0, protocol)  # type: ignore[arg-type]
+    if rest.startswith("svc/"):
+        service, _, port_name = rest.partition(":")
+        if not port_name.isdigit() and (port_name or ":" not in rest):
+            return Target(service, 0, protocol, port_name)  # type: ignore[arg-type]
     try:
         name, port = _split_port(rest)
     except ValueError:

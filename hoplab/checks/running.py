@@ -196,7 +196,7 @@ class _Run:
         if name.startswith("svc/"):
             namespace, _, service = name.removeprefix("svc/").rpartition("/")
             try:
-                found = lab.service(service, namespace or "default", str(port) if port else "")
+                found = lab.service(service, namespace or "default", spec.to.port_name or (str(port) if port else ""))
                 cluster_ip, number = found.cluster_ip, found.port.port
             except InputError as error:
                 raise InputError(f"{spec.place}: {spec.name}: to: {error}") from error

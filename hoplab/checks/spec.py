@@ -40,11 +40,12 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to: a name or an address, port (0 without one), protocol."""
+    """Where to: a name or an address, port (0 without one), protocol; a Service's port may be given by name."""
 
     name: str
     port: int
     protocol: Protocol
+    port_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,7 @@ class NodeAgent:
         self._zygote, self._loop = zygote, loop
         self._health: dict[int, health.HealthServer] = {}
         self._local_endpoints: Mapping[str, int] = {}
+        self._past_ips: set[str] = set()
         self.proxy = KubeProxy(self.namespace, node, config)
 
     @property
@@ -247,6 +248,7 @@ class NodeAgent:
                 self.stop_server(running, container)
         if not going:
             return
+        self._past_ips.update(ip for running in going for ip in running.ips)
         results = {running.attachment.container_id: running.result for running in going}
         errors = CniRuntime().delete([running.attachment for running in going], results)
         for running in going:
@@ -254,6 +256,18 @@ class NodeAgent:
             self.namespace.run(["ip", "netns", "delete", running.attachment.netns.rpartition("/")[2]])
         if errors:
             raise errors[0]
+
+    def met_again(self, running: PodOnNode) -> None:
+        """Have the node and its pods ask for an address anew that another pod had before.
+
+        The plugin announces it too (gratuitous ARP), which the kernel takes for noise within a second of the last news.
+        """
+        for ip in self._past_ips.intersection(running.ips):
+            self.machine.netlink.forget_neighbour(ip)
+            for other in self.pods.values():
+                link = Netlink(other.namespace)
+                link.forget_neighbour(ip)
+                link.close()
 
     # kube-proxy
 
@@ -310,6 +324,7 @@ def attach(sandboxes: Sequence[PodSandbox]) -> list[PodOnNode]:
         placed = replace(pod, node_name=agent.name)
         running = PodOnNode(placed, sandbox.namespace, sandbox.attachment, result)
         agent.pods[pod.meta.namespace, pod.meta.name] = running
+        agent.met_again(running)
         done.append(running)
     for agent in {id(s.agent): s.agent for s in sandboxes}.values():
         agent.quiet_offloads()

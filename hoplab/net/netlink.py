@@ -28,6 +28,7 @@ SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM = 0x17
 ETHTOOL_SGRO = 0x2C
 NUD_PERMANENT = 0x80
+RT_SCOPE_LINK = 253
 
 
 class NetlinkFailed(RuntimeError):
@@ -196,6 +197,9 @@ class Netlink:
             options["gateway"] = via
         if device:
             options["oif"] = self.index(device)
+        if device and not via and ":" not in destination:
+            # As ip(8) does it: only a route of this scope says that a gateway can be reached.
+            options["scope"] = RT_SCOPE_LINK
         if onlink:
             options["flags"] = 4
         if table:
@@ -258,6 +262,13 @@ class Netlink:
             lladdr=mac,
             state=NUD_PERMANENT,
         )
+
+    def forget_neighbour(self, address: str) -> None:
+        """Drop what is remembered of an address's hardware address, on every interface."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        for entry in self._route.get_neighbours(family=family, dst=address):
+            gone = (errno.ENOENT, errno.ESRCH)
+            self._do(f"forget {address}", "neigh", "del", dst=address, ifindex=entry["ifindex"], fine=gone)
 
     def fdb(self, interface: str, mac: str, remote: str) -> None:
         """Where frames to `mac` leave a VXLAN device: the remote end's address."""

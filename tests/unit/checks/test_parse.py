@@ -107,6 +107,7 @@ class TestDefaults:
         ("10.0.0.5:80", Target("10.0.0.5", 80, "tcp")),
         ("[fd00::1]:53/udp", Target("fd00::1", 53, "udp")),
         ("svc/a", Target("svc/a", 0, "tcp")),
+        ("svc/ns1/a:dns/udp", Target("svc/ns1/a", 0, "udp", "dns")),
         ("svc/ns1/a:80", Target("svc/ns1/a", 80, "tcp")),
         ("pod/d:8080/udp", Target("pod/d", 8080, "udp")),
         ("pod/d/icmp", Target("pod/d", 0, "icmp")),
@@ -118,7 +119,21 @@ def test_targets(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "node1", ":80", "node1:", "node1:0", "node1:65536", "fd00::1:80", "a:80/sctp", "a:80/TCP", "/icmp"]
+    "text",
+    [
+        "",
+        "node1",
+        ":80",
+        "node1:",
+        "node1:0",
+        "svc/a:",
+        "svc/a:0",
+        "node1:65536",
+        "fd00::1:80",
+        "a:80/sctp",
+        "a:80/TCP",
+        "/icmp",
+    ],
 )
 def test_what_is_no_target(text):
     with pytest.raises(ValueError, match=r"\w"):
