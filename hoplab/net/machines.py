@@ -13,11 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from mininet.link import Intf, Link
-from mininet.net import Mininet
-from mininet.node import Host, Switch
-from mininet.topo import Topo
-
+from hoplab.net.mininet_parts import Host, Intf, Link, Mininet, Switch, Topo
 from hoplab.net.namespaces import Namespace, Role
 from hoplab.net.netlink import Netlink, write_sysctls
 from hoplab.net.zygote import NodeSpec, Zygote

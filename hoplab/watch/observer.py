@@ -47,9 +47,9 @@ MOST_ROUNDS = 10
 TRACE_TABLE = "hoplab_watch"
 Tracing = Literal["all", "opening"]
 
-RING_SLOTS: Mapping[str, int] = {"pod": 512, "host": 512, "router": 512, "switch": 4096}
+RING_SLOTS: Mapping[str, int] = {"pod": 512, "host": 512, "router": 512, "switch": 2048}
 """Frames a ring holds, by role; everything not named forwards for others and gets DEFAULT_SLOTS."""
-DEFAULT_SLOTS = 2048
+DEFAULT_SLOTS = 1024
 
 
 def trace_rules(tracing: Tracing) -> str:
