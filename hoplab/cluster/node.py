@@ -257,6 +257,25 @@ class NodeAgent:
         if errors:
             raise errors[0]
 
+    def finish_routed(self, sandbox: PodSandbox, result: CniResult) -> None:
+        """What ptp leaves open for a pod with an address of its own: its default route, and who its gateway is.
+
+        The plugin gives the gateway's address to the node's end of the link, and then the node would masquerade with
+        it.  As Calico does it, the node answers for that address by proxy ARP instead, without having it.
+        """
+        link = Netlink(sandbox.namespace)
+        link.route("default", via=result.gateway, device=sandbox.attachment.interface)
+        link.close()
+        if ":" in result.gateway:
+            return
+        for interface, address, prefix in self.machine.netlink.addresses():
+            if address == result.gateway:
+                # With the address goes the route to the pod, which preferred it as source.
+                self.machine.netlink.remove_address(interface, f"{address}/{prefix}")
+                self.machine.netlink.route(f"{sandbox.pod.requested_ip}/32", device=interface)
+                knobs = {f"net.ipv4.conf.{interface}.proxy_arp": 1, f"net.ipv4.neigh.{interface}.proxy_delay": 0}
+                write_sysctls(self.namespace, knobs)
+
     def met_again(self, running: PodOnNode) -> None:
         """Have the node and its pods ask for an address anew that another pod had before.
 
@@ -318,9 +337,7 @@ def attach(sandboxes: Sequence[PodSandbox]) -> list[PodOnNode]:
             )
         offloads_off(sandbox.namespace, [sandbox.attachment.interface])
         if sandbox.attachment.config.name == ROUTED:
-            link = Netlink(sandbox.namespace)
-            link.route("default", via=result.gateway, device=sandbox.attachment.interface)
-            link.close()
+            agent.finish_routed(sandbox, result)
         placed = replace(pod, node_name=agent.name)
         running = PodOnNode(placed, sandbox.namespace, sandbox.attachment, result)
         agent.pods[pod.meta.namespace, pod.meta.name] = running

@@ -17,7 +17,8 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -31,12 +32,36 @@ NUD_PERMANENT = 0x80
 RT_SCOPE_LINK = 253
 
 
+RT_TABLE_LOCAL = 255
+ROUTE_KINDS: Mapping[int, Literal["unicast", "blackhole", "unreachable", "prohibit", "throw"]] = {
+    1: "unicast", 6: "blackhole", 7: "unreachable", 8: "prohibit", 9: "throw",
+}  # fmt: skip
+"""RTN_* of linux/rtnetlink.h, without those that follow from addresses."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteEntry:
+    """One route as the kernel has it: `destination` is a CIDR, `via` and `device` are '' when there is none."""
+
+    destination: str
+    via: str
+    device: str
+    table: int
+    metric: int
+    kind: Literal["unicast", "blackhole", "unreachable", "prohibit", "throw"]
+    source: str
+
+
 class NetlinkFailed(RuntimeError):
     """The kernel refused a change of links, addresses or routes; str() says which, where, and its reason."""
 
     def __init__(self, node: str, operation: str, error: NetlinkError | OSError) -> None:
         self.code = error.code if isinstance(error, NetlinkError) else error.errno
         super().__init__(f"{node}: {operation}: {os.strerror(self.code or 0)}")
+
+
+Links = dict[str, dict[str, Any]]
+"""What `Netlink.links` tells, by interface."""
 
 
 class Netlink:
@@ -71,7 +96,7 @@ class Netlink:
             known = self._index[interface] = found[0]
         return known
 
-    def links(self) -> dict[str, dict[str, Any]]:
+    def links(self) -> Links:
         """All interfaces by name: index, mac, mtu, kind, master (index or None), up."""
         found = {}
         for link in self._route.get_links():
@@ -86,9 +111,9 @@ class Netlink:
             }
         return found
 
-    def addresses(self) -> list[tuple[str, str, int]]:
-        """(interface, address, prefix length) of every address, IPv4 and IPv6."""
-        names = {link["index"]: name for name, link in self.links().items()}
+    def addresses(self, links: Links | None = None) -> list[tuple[str, str, int]]:
+        """(interface, address, prefix length) of every address, IPv4 and IPv6.  `links`: if known already."""
+        names = {link["index"]: name for name, link in (links or self.links()).items()}
         return [
             (names.get(a["index"], "?"), a.get_attr("IFA_LOCAL") or a.get_attr("IFA_ADDRESS"), a["prefixlen"])
             for a in self._route.get_addr()
@@ -228,15 +253,35 @@ class Netlink:
         options = self._route_options(destination, None, None, False, table)
         self._do(f"delete route {destination}", "route", "del", fine=(errno.ESRCH,), **options)
 
-    def routes(self) -> list[dict[str, Any]]:
-        """The main table: destination (CIDR or 'default'), via, device index."""
+    def routes(self, links: Links | None = None) -> list[RouteEntry]:
+        """Routes of every table but the local one, which follows from the addresses.  `links`: if known already."""
+        names = {link["index"]: name for name, link in (links or self.links()).items()}
+        found = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for route in self._route.get_routes(family=family):
+                table, kind = route.get_attr("RTA_TABLE") or route["table"], ROUTE_KINDS.get(route["type"])
+                if table == RT_TABLE_LOCAL or kind is None:
+                    continue
+                anywhere = "0.0.0.0" if family == socket.AF_INET else "::"
+                found.append(
+                    RouteEntry(
+                        f"{route.get_attr('RTA_DST') or anywhere}/{route['dst_len']}",
+                        route.get_attr("RTA_GATEWAY") or "",
+                        names.get(route.get_attr("RTA_OIF"), ""),
+                        table,
+                        route.get_attr("RTA_PRIORITY") or 0,
+                        kind,
+                        route.get_attr("RTA_PREFSRC") or "",
+                    )
+                )
+        return found
+
+    def mark_rules(self) -> list[tuple[int, int, int]]:
+        """(priority, mark, table) of every IPv4 policy rule that looks at the packet's mark."""
         return [
-            {
-                "destination": f"{r.get_attr('RTA_DST')}/{r['dst_len']}" if r.get_attr("RTA_DST") else "default",
-                "via": r.get_attr("RTA_GATEWAY"),
-                "device": r.get_attr("RTA_OIF"),
-            }
-            for r in self._route.get_routes(table=254)
+            (rule.get_attr("FRA_PRIORITY"), rule.get_attr("FRA_FWMARK"), rule.get_attr("FRA_TABLE") or rule["table"])
+            for rule in self._route.get_rules(family=socket.AF_INET)
+            if rule.get_attr("FRA_FWMARK")
         ]
 
     def rule(self, *, fwmark: int, table: int, priority: int) -> None:

@@ -26,6 +26,7 @@ from hoplab.report.pcapng import write_pcapng
 from hoplab.report.run import Explain, RunReport, all_hold, explain_by
 from hoplab.report.text import story_text
 from hoplab.scenario import scripts
+from hoplab.scenario.foretelling import Foreteller
 from hoplab.scenario.lab import Lab, target
 from hoplab.watch.observer import Observer
 
@@ -64,7 +65,8 @@ def act(
     with Observer([target(ns) for ns in namespaces.values()]) as observer:
         observer.register(cluster.loop.fileno(), lambda: _served(cluster))
         prober = Prober(observer, namespaces, play.seed, crafter=crafter)
-        lab = Lab(cluster, observer, prober, play.seed, namespaces=namespaces)
+        foreteller = Foreteller(cluster)
+        lab = Lab(cluster, observer, prober, play.seed, namespaces=namespaces, foreteller=foreteller)
         probing = time.monotonic()
         try:
             if sabotage is not None:
@@ -72,6 +74,9 @@ def act(
             play.act(lab)
         finally:
             prober.close()
+            foreteller.close()
+        if (agreement := foreteller.check()) is not None:
+            lab.keep(agreement)
         evidence = observer.evidence()
         timings = {**cluster.timings_s, "probe": time.monotonic() - probing}
     for loss in evidence.losses:
@@ -86,7 +91,7 @@ def act(
         checks=tuple(lab.checks),
         flows=tuple(lab.told),
         losses=evidence.losses,
-        problems=(*warnings, *cluster.warnings),
+        problems=(*warnings, *cluster.warnings, *(f"not foretold: {why}" for why in foreteller.unforeseen)),
     )
     explain = explain_by(cluster.object_of())
     title = f"hoplab {play.kind} {play.name}, seed {play.seed}"

@@ -23,6 +23,7 @@ from hoplab.kube.types import Service, ServicePort
 from hoplab.net.namespaces import Namespace
 from hoplab.probe.prober import Prober
 from hoplab.probe.result import Probe, ProbeResult
+from hoplab.scenario.foretelling import Foreteller
 from hoplab.watch.observer import Observer, Target
 
 WINDOW = 16
@@ -231,6 +232,7 @@ class Lab:
     told: list[Flow] = field(default_factory=list)
     """Flows that the story tells hop by hop; of many equal ones only some are."""
     namespaces: dict[str, Namespace] = field(default_factory=dict)
+    foreteller: Foreteller | None = None
 
     # Finding things
 
@@ -348,12 +350,16 @@ class Lab:
 
     def send_probes(self, probes: Sequence[Probe], *, keep: bool = True) -> list[Sent]:
         """These probes, several under way at once, and their flows in the same order."""
+        if self.foreteller is not None:
+            self.foreteller.look()
         since = self.observer.mark()
         results = self.prober.send_many(probes, window=WINDOW)
         self.observer.quiesce()
         evidence = self.observer.evidence(since)
         keys = [probe_key(result) for result in results]
         found = flows(evidence, keys, switches=self.switches())
+        if self.foreteller is not None:
+            self.foreteller.compare(probes, results, found)
         if keep:
             self.flows += found
         return [Sent(self, flow, result) for flow, result in zip(found, results, strict=True)]
