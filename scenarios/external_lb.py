@@ -105,7 +105,7 @@ def hash_balancing(lab, client, sent):
         f"flows to each of {', '.join(lab.cluster.nodes)}",
         ", ".join(f"{node or 'nowhere'}: {count}" for node, count in sorted(counts.items())),
     )
-    again = client.send_many(lab.service("service-a"), ports=list(nodes)[:16])
+    again = client.send_many(lab.service("service-a"), ports=list(nodes)[:16], half_open=True)
     moved = [
         f"port {flow.result.sent.sport}: {nodes[flow.result.sent.sport]} then {entry_node(flow.flow)}"
         for flow in again
@@ -137,7 +137,7 @@ def a_sick_node(lab, client):
     """A node whose health check fails gets no new flow; a healthy one gets them again."""
     lab.node("node1").healthy = False
     lab.check_health()
-    nodes = Counter(entry_node(flow.flow) for flow in client.send_many(lab.service("service-b"), 8))
+    nodes = Counter(entry_node(flow.flow) for flow in client.send_many(lab.service("service-b"), 8, half_open=True))
     others = set(lab.cluster.nodes) - {"node1"}
     lab.check(
         "a node whose health check fails gets no new flow",
@@ -148,7 +148,7 @@ def a_sick_node(lab, client):
     )
     lab.node("node1").healthy = True
     lab.check_health()
-    nodes = Counter(entry_node(flow.flow) for flow in client.send_many(lab.service("service-b"), 16))
+    nodes = Counter(entry_node(flow.flow) for flow in client.send_many(lab.service("service-b"), 16, half_open=True))
     lab.check(
         "a node that is healthy again gets flows again",
         "node1" in nodes,
