@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import dropwhile, takewhile
 
 from hoplab.checks import spread
 from hoplab.checks.spec import FlowSpec
@@ -82,9 +83,12 @@ def takes(hit: RuleHit) -> bool:
 
 
 def unhandled(flow: Flow, nodes: Collection[str]) -> Check:
-    """On every node that the packet passed, the traced rules show that no Service took it, and its target stayed."""
+    """On every node that the packet passed, the traced rules show that no Service took it, and its target stayed.
+
+    A packet that leaves the cluster untouched was left alone, also when a balancer out there sends it back in.
+    """
     expected = "no rule of a Service takes it on any node"
-    here = [hop for hop in flow.forward if hop.node in nodes]
+    here = list(takewhile(lambda hop: hop.node in nodes, dropwhile(lambda hop: hop.node not in nodes, flow.forward)))
     if not here:
         return Check("outcome", False, expected, f"no node saw it; {absent(flow)}", ways(flow.forward))
     faults = [words for hop in here if (words := _taken(hop, flow))]

@@ -8,7 +8,7 @@ The flows between two changes are sent together: their order in the file stays.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,7 +52,19 @@ def run(
     def play(lab: Lab) -> None:
         _Run(file, lab).play()
 
-    return in_cluster("check", file.name, file.options, file.loaded, captures, play, zygote, crafter, sabotage)
+    options = replace(file.options, reserved=frozenset(wanted_addresses(file)))
+    return in_cluster("check", file.name, options, file.loaded, captures, play, zygote, crafter, sabotage)
+
+
+def wanted_addresses(file: CheckFile) -> Iterator[str]:
+    """Addresses that pods of this file will have, from its first flow to its last (pure)."""
+    for each in (*file.loaded.objects, *(obj for step in file.steps for obj in step.apply)):
+        if each.kind in ("EndpointSlice", "Endpoints"):
+            for piece in convert.as_endpoint_slices(each):
+                yield from (address for endpoint in piece.endpoints for address in endpoint.addresses)
+        elif each.kind == "Pod":
+            yield convert.as_pod(each).requested_ip
+    yield from (flow.source.address for flow in file.flows)
 
 
 @dataclass(slots=True)
@@ -110,9 +122,10 @@ class _Run:
 
     # Names
 
-    def _make_senders(self, flows: Iterable[FlowSpec]) -> None:
+    def _make_senders(self, flows: Sequence[FlowSpec]) -> None:
         """Pods that send from addresses behind nodes, and ways to what is borrowed elsewhere."""
         lab, pods = self._lab, []
+        self._ways_in(flows)
         for spec in flows:
             address, behind = spec.source.address, spec.source.name
             if not address or (address, behind) in self._senders:
@@ -132,6 +145,19 @@ class _Run:
         if pods:
             lab.cluster.apply(pods=pods)
             lab.converge()
+
+    def _ways_in(self, flows: Sequence[FlowSpec]) -> None:
+        """Answers leave by the node that a client's packets enter by, where a client always enters by the same one."""
+        cluster = self._lab.cluster
+        ways: dict[str, set[str]] = {}
+        for spec in flows:
+            if spec.source.name == "client":
+                ways.setdefault(spec.source.address, set()).add(spec.via)
+        for address, nodes in ways.items():
+            agent = cluster.nodes.get(next(iter(nodes)))
+            if len(nodes) == 1 and agent is not None:
+                own = str(cluster.net["client"].params["ip"]).partition("/")[0]
+                cluster.reach.by_way_in(address or own, agent)
 
     def _route_back(self, spec: FlowSpec, address: str) -> None:
         """Have answers to an address that lies behind the client or a pod find their way."""

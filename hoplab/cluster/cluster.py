@@ -97,7 +97,7 @@ class Cluster:
             if options.topology == "single":
                 agent.prepare("k8s.conf", chapter_cni_config())
             else:
-                agent.prepare("10-hoplab.conflist", cloud_cni_config(agent.node.pod_cidrs, mtu))
+                agent.prepare("10-hoplab.conflist", cloud_cni_config(agent.node.pod_cidrs, mtu, options.reserved))
         agents = tuple(self.nodes.values())
         self.reach = Reach(self.net.hosts, agents, "router" if options.mode == "passthrough" else "lb")
         self.reach.node_addresses()

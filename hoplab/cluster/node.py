@@ -14,7 +14,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -73,8 +73,11 @@ def container_id(pod: Pod) -> str:
     return given or hashlib.sha256(f"{pod.meta.namespace}/{pod.meta.name}/{pod.meta.uid}".encode()).hexdigest()
 
 
-def cloud_cni_config(pod_cidrs: Sequence[str], mtu: int) -> str:
-    """The configuration that the lab gives a node of a cloud: bridge and host-local, routed, hairpin on (pure)."""
+def cloud_cni_config(pod_cidrs: Sequence[str], mtu: int, reserved: Collection[str] = ()) -> str:
+    """The configuration that the lab gives a node of a cloud: bridge and host-local, routed, hairpin on (pure).
+
+    The bridge has the first address of each subnet, or the last one that is not `reserved` for a pod.
+    """
     families = {ipaddress.ip_network(cidr).version for cidr in pod_cidrs}
     routes = [{"dst": "0.0.0.0/0"}] * (4 in families) + [{"dst": "::/0"}] * (6 in families)
     bridge = {
@@ -84,9 +87,18 @@ def cloud_cni_config(pod_cidrs: Sequence[str], mtu: int) -> str:
         "isGateway": True,
         "hairpinMode": True,
         "ipMasq": False,
-        "ipam": {"type": "host-local", "ranges": [[{"subnet": cidr}] for cidr in pod_cidrs], "routes": routes},
+        "ipam": {"type": "host-local", "ranges": [[_range(cidr, reserved)] for cidr in pod_cidrs], "routes": routes},
     }
     return json.dumps({"cniVersion": "1.0.0", "name": "hoplab", "plugins": [bridge]}, indent=1) + "\n"
+
+
+def _range(cidr: str, reserved: Collection[str]) -> dict[str, str]:
+    network = ipaddress.ip_network(cidr, strict=False)
+    if str(network[1]) not in reserved:
+        return {"subnet": cidr}
+    last = min(network.num_addresses, 1 << 16) - (2 if network.version == 4 else 1)
+    gateway = next((a for a in (str(network[n]) for n in range(last, 1, -1)) if a not in reserved), str(network[1]))
+    return {"subnet": cidr, "gateway": gateway}
 
 
 ROUTED = "hoplab-routed"

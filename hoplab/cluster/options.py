@@ -26,7 +26,8 @@ class ClusterOptions:
     `given_nodes` are built in place of the topology's own.  `way_out`: what pods send
     out of the cluster is masqueraded on their node, or routed and known everywhere.
     `stand_ins`: endpoints without a pod get a responder.  `client_beside`: the client
-    can hand a packet to a node directly.
+    can hand a packet to a node directly.  `reserved`: addresses that pods will ask for,
+    so that no bridge takes one as its own.
     """
 
     topology: str = "cloud"
@@ -43,3 +44,4 @@ class ClusterOptions:
     way_out: Literal["masquerade", "routes"] = "masquerade"
     stand_ins: bool = False
     client_beside: bool = False
+    reserved: frozenset[str] = frozenset()

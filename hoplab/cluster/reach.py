@@ -80,6 +80,16 @@ class Reach:
         for agent in self._agents:
             self._route(agent.machine, address, via=inner)
 
+    def by_way_in(self, address: str, agent: NodeAgent) -> None:
+        """An address of the client whose packets enter the cluster by this node: what is for it leaves by it, too."""
+        if self._client is None or self._gateway is None:
+            return
+        via = next((a for a in agent.node.addresses if (":" in a) == (":" in address)), "")
+        self._route(agent.machine, address, device="eth0")
+        for other in self._agents:
+            if other is not agent:
+                self._route(other.machine, address, via=via)
+
     def by_balancer(self, address: str) -> None:
         """A balancer's address: the client sends what is for it to the balancer."""
         balancer = next((m for m in self._between if m.params.get("role") == "balancer"), None)

@@ -101,8 +101,16 @@ def _is_destination(hop: Hop, flow: Flow) -> bool:
 
 
 def _went_on(flow: Flow, node: str) -> bool:
-    """Whether another packet of the flow passed through: then an end in this namespace only looks like one."""
-    return any(hop.node == node for passage in flow.passages if not passage.reply for hop in passage.hops[:-1])
+    """Whether another packet of the flow passed through: then an end in this namespace only looks like one.
+
+    Its own beginning is none: who asks itself through a Service is both ends.
+    """
+    return any(
+        hop.node == node and hop.in_interface is not None
+        for passage in flow.passages
+        if not passage.reply
+        for hop in passage.hops[:-1]
+    )
 
 
 def receiver(flow: Flow) -> Hop | None:

@@ -193,7 +193,8 @@ def _attach(copies: list[_Copy], runs: list[TraceRun]) -> list[_Copy]:
                     outers[passing.node, header_identity(packet.outer)].append(passing)
     unseen: list[_Copy] = []
     for run in runs:
-        here = [p for p in hops.get((run.node, run.key), ()) if _belongs(run, p)]
+        candidates = hops.get((run.node, run.key), ())
+        here = [p for p in candidates if _belongs(run, p)] or [p for p in candidates if _forwarded(run, p)]
         if here:
             _nearest(run, here).runs.append(run)
         elif (run.node, run.key) in outers:
@@ -223,6 +224,18 @@ def _belongs(run: TraceRun, passing: Passing) -> bool:
         half = Tuple(before.src, before.sport, after.dst, after.dport)
         return first.tuple in (half, after.tuple)
     return (last.dst, last.dport) == (after.dst, after.dport) or (last.src, last.sport) == (after.src, after.sport)
+
+
+def _forwarded(run: TraceRun, passing: Passing) -> bool:
+    """Whether a trace shows the packet behind routing in a hop that it never left.
+
+    A packet from a bridge has two traces: its interface, which a trace's number follows from, becomes the bridge when
+    it goes up to IP.  The second one begins where the TTL has been lowered and the destination may be rewritten.
+    """
+    if not passing.ins or passing.outs:
+        return False
+    first, packet = run.packets[0], passing.ins[0].packet
+    return first.ttl == packet.ttl - 1 and (first.src, first.sport) == (packet.src, packet.sport)
 
 
 def _nearest(run: TraceRun, passings: list[Passing]) -> Passing:

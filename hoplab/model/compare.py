@@ -99,12 +99,13 @@ class Agreement:
 
 _SEEN_AS = {
     "accepted": ("accepted",),
-    "rejected": ("rejected",),
+    "rejected": ("rejected", "unanswered"),
     "dropped": ("dropped", "unanswered"),
     "unhandled": ("accepted", "rejected", "dropped", "unanswered"),
 }
-"""How each foretold outcome may look.  A drop by the routing leaves no trace, so nothing at all is seen of it; what no
-Service rule takes may be answered by whoever happens to have the address, refused, or vanish."""
+"""How each foretold outcome may look.  A drop by the routing leaves no trace, so nothing at all is seen of it; the
+kernel limits how often it tells of a refusal (ip_error in net/ipv4/route.c, icmp_ratelimit), so an answer may be
+missing; what no Service rule takes may be answered by whoever happens to have the address, refused, or vanish."""
 
 
 def compare(

@@ -9,7 +9,7 @@ Rules and routes are read when the first probe leaves, and again after each chan
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from hoplab.cluster.cluster import Cluster
@@ -105,13 +105,14 @@ class Foreteller:
         self._refresh()
         if not self._stations:
             return
+        forwarders = {machine.name for machine in self.cluster.net.hosts if machine.params.get("forward")}
         for probe, result, flow in zip(probes, results, flows, strict=True):
             try:
                 foretold, seen = self._of(probe, result, flow)
             except (RulesetError, Unforeseeable, ValueError, KeyError) as error:
                 self.unforeseen[f"{flow.name}: {error}"] = None
                 continue
-            agreement = compare(_as_delivered(seen), foretold, is_masquerade=is_masquerade)
+            agreement = compare(_as_delivered(seen, forwarders), foretold, is_masquerade=is_masquerade)
             if agreement.agrees:
                 self.agreed += 1
             else:
@@ -259,15 +260,12 @@ def _gateway(running: PodOnNode, address: str) -> str:
     return next((each for each in gateways if each and (":" in each) == family), "")
 
 
-def _as_delivered(flow: Flow) -> Flow:
-    """A flow whose first packet came to a machine that is no router of it, as accepted: what a server there does with
-    it (refuse, stay silent, lose the answer on the way back) is not the rules' doing.
+def _as_delivered(flow: Flow, forwarders: Collection[str]) -> Flow:
+    """A flow whose first packet came to its receiver counts as accepted, whatever the receiver did with it.
+
+    Whether a server refuses or stays silent, or its answer is lost on the way back, says nothing of the way there.
     """
     last = flow.forward[-1] if flow.forward else None
-    if flow.outcome not in ("rejected", "unanswered") or last is None or last.in_interface is None:
+    if last is None or last.in_interface is None or last.out_interface is not None or last.node in forwarders:
         return flow
-    if last.out_interface is not None or len(flow.forward) < 2:
-        return flow
-    by_rule = any(hit.verdict.lower().startswith(("drop", "reject")) for hit in last.rules)
-    answered_elsewhere = bool(flow.reply) and flow.reply[0].node != last.node
-    return flow if by_rule or answered_elsewhere else replace(flow, outcome="accepted")
+    return replace(flow, outcome="accepted")

@@ -104,7 +104,7 @@ def test_what_can_not_happen_agrees_with_nothing():
         ("dropped", "unanswered", True),
         ("dropped", "rejected", False),
         ("rejected", "rejected", True),
-        ("rejected", "unanswered", False),
+        ("rejected", "unanswered", True),
         ("accepted", "unanswered", False),
         ("unhandled", "rejected", True),
         ("unhandled", "unanswered", True),
