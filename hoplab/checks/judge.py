@@ -28,12 +28,19 @@ NFT_CHAINS = re.compile(r"(service|external|firewall|endpoint)-[A-Z2-7]{8}-")
 
 
 def judge(
-    spec: FlowSpec, flows: Sequence[Flow], *, nodes: Collection[str], hops: Sequence[str], choice: bool
+    spec: FlowSpec,
+    flows: Sequence[Flow],
+    *,
+    nodes: Collection[str],
+    hops: Sequence[str],
+    choice: bool,
+    sample: int = 0,
 ) -> list[Check]:
     """The checks of one flow from the flows of its probes, the full exchange first.
 
     `nodes`: names of the cluster's nodes.  `hops`: the expected way by namespaces' names.
     `choice`: somebody may choose among several ways, so one probe that takes it is enough.
+    `sample`: the spread is judged from this probe on.
     """
     expect, found = spec.expect, []
     if expect.outcome == "unhandled":
@@ -43,7 +50,7 @@ def judge(
     if expect.endpoints:
         found.append(endpoints(flows, expect.endpoints))
     if expect.endpoints and expect.spread != "none":
-        found.append(spread_check(flows, expect.endpoints, even=expect.spread == "even"))
+        found.append(spread_check(flows[sample:], expect.endpoints, even=expect.spread == "even"))
     if expect.masqueraded is not None:
         found.append(_all([masqueraded(flow, nodes, expect.masqueraded) for flow in flows], "masqueraded"))
     if hops:
@@ -163,6 +170,13 @@ def spread_check(flows: Sequence[Flow], wanted: Sequence[tuple[str, int]], *, ev
     expected = f"each of {number} endpoints answers" + (f", with equal shares (p >= {spread.UNEVEN})" if even else "")
     passed = not absent_ones and (not even or probability >= spread.UNEVEN)
     return Check("spread", passed, expected, observed)
+
+
+def uneven(flows: Sequence[Flow], wanted: Sequence[tuple[str, int]]) -> bool:
+    """Whether the counts are so unequal that chance gives such ones once in a thousand times at most."""
+    counts = _answered(flows)
+    shares = [counts[one] for one in wanted]
+    return not sum(shares) or spread.chance(shares) < spread.UNEVEN
 
 
 def seen_all(flows: Sequence[Flow], wanted: Sequence[tuple[str, int]]) -> bool:
