@@ -43,6 +43,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="How pods' packets get from node to node.",
 )
+@click.option(
+    "--kubernetes",
+    type=click.Choice(["1.33", "1.7"]),
+    default="1.33",
+    show_default=True,
+    help="Whose kube-proxy: today's, or that of 2017.",
+)
 @click.option("--nodes", type=click.IntRange(1, 200), help="How many nodes the cluster has.")
 @click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same ports, names and addresses.")
 @click.option(

@@ -19,6 +19,7 @@ from hoplab.errors import InputError
 from hoplab.kube.types import IPFamily, Node
 
 ProxyMode = Literal["iptables", "nftables"]
+Release = Literal["1.33", "1.7"]
 PRIMARY = "primary"
 """The word in nodePortAddresses for the node's own primary address of each family."""
 
@@ -63,7 +64,7 @@ class ProxyConfig:
     sync_period_s: float = 30.0
     service_ip_ranges: tuple[str, ...] = ()
     nfacct: bool = False
-    kubernetes: Literal["1.33", "1.7"] = "1.33"
+    kubernetes: Release = "1.33"
 
     def __post_init__(self) -> None:
         if self.mode not in ("iptables", "nftables"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hoplab.cluster.options import CLUSTER_CIDR, ClusterOptions, Fabric
 from hoplab.dataplane.balancer import PROVIDERS, Algorithm, Mode
-from hoplab.dataplane.config import ProxyConfig, ProxyMode
+from hoplab.dataplane.config import ProxyConfig, ProxyMode, Release
 from hoplab.errors import InputError
 
 MODES_WITHOUT_HAPROXY: tuple[Mode, ...] = ("nat", "passthrough")
@@ -22,6 +22,7 @@ class RunOptions:
     provider: str | None = None
     proxy_mode: ProxyMode = "iptables"
     fabric: Fabric = "routes"
+    kubernetes: Release = "1.33"
     nodes: int | None = None
     seed: int = 7
     captures: Path | None = None
@@ -47,7 +48,7 @@ class RunOptions:
             fabric=self.fabric,
             algorithm=self.balancer or preset.algorithm,
             mode=mode,
-            proxy=ProxyConfig(mode=self.proxy_mode, cluster_cidrs=(CLUSTER_CIDR,)),
+            proxy=ProxyConfig(mode=self.proxy_mode, cluster_cidrs=(CLUSTER_CIDR,), kubernetes=self.kubernetes),
             seed=self.seed,
         )
         return replace(options, nodes=1) if topology == "single" else options
