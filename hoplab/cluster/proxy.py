@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hoplab.dataplane import iptables, iptables_text, nftables
+from hoplab.dataplane import conntrack, iptables, iptables_text, nftables
 from hoplab.dataplane.config import ProxyConfig
 from hoplab.dataplane.nft_text import Table
 from hoplab.dataplane.nft_text import changes as nft_changes
@@ -18,6 +18,7 @@ from hoplab.dataplane.rules import families_of
 from hoplab.dataplane.view import View, view
 from hoplab.kube.types import EndpointSlice, IPFamily, Node, Service
 from hoplab.net.namespaces import CommandFailed, Namespace
+from hoplab.net.udp_connections import UdpConnections
 
 RESTORE = {"IPv4": "iptables-restore", "IPv6": "ip6tables-restore"}
 
@@ -39,11 +40,15 @@ class KubeProxy:
         self._tables: dict[IPFamily, iptables_text.Tables] = {}
         self._nft: dict[IPFamily, Table] = {}
         self._loading: list[_Loading] = []
+        self._views: dict[IPFamily, View] = {}
+        self._udp: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
+        self.removes_stale_entries = True
+        """Whether UDP connections to endpoints that went are removed; a lesson may switch that off."""
 
     def start_sync(self, services: Sequence[Service], slices: Sequence[EndpointSlice]) -> bool:
         """Decide and start loading; False when nothing changed.  `finish_sync` must follow."""
         for family in families_of(self.node):
-            seen = view(services, slices, self.node, family)
+            seen = self._views[family] = view(services, slices, self.node, family, self._views.get(family))
             nft = self.config.mode == "nftables"
             text, whole = self._nftables(seen, family) if nft else self._iptables(seen, family)
             if text:
@@ -82,6 +87,27 @@ class KubeProxy:
             if one.process.returncode != 0:
                 self.forget()
                 raise CommandFailed(self.namespace.name, one.argv, one.process.returncode, output)
+        self._remove_stale_entries()
+
+    def _remove_stale_entries(self) -> None:
+        """Behind the rules, as kube-proxy does it: what begins from now on meets the new ones."""
+        seen = self._views.get("IPv4")
+        if seen is None:
+            return
+        now = conntrack.serving(seen)
+        before, self._udp = self._udp, now
+        # Only ways that were there can have entries, and only a lost endpoint makes one stale.
+        lost = any(endpoints - now.get(way, frozenset()) for way, endpoints in before.items())
+        new = any(way not in before for way in now)
+        if not self.removes_stale_entries or not (lost or (new and before)):
+            return
+        connections = UdpConnections(self.namespace)
+        try:
+            entries = [conntrack.UdpEntry(*original, *reply[:2]) for original, reply in connections.entries()]
+            gone = conntrack.stale(seen, entries)
+            connections.delete((e.source, e.source_port, e.destination, e.destination_port) for e in gone)
+        finally:
+            connections.close()
 
     def forget(self) -> None:
         """Have the next sync load everything again (somebody else changed the rules)."""

@@ -1,0 +1,64 @@
+"""Lists and deletes entries of a namespace's connection tracking, UDP only, over nfnetlink (as conntrack(8) does)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
+
+from hoplab.net.namespaces import Namespace
+
+Ends = tuple[str, int, str, int]
+"""source, source port, destination, destination port"""
+
+
+class UdpConnections:
+    """The UDP entries of one namespace; close it after use."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        with namespace.entered():
+            self._socket = NFCTSocket()
+
+    def close(self) -> None:
+        """Give the socket back."""
+        self._socket.close()
+
+    def entries(self) -> list[tuple[Ends, Ends]]:
+        """The original and the reply direction of every entry, IPv4."""
+        found = []
+        for message in self._socket.dump(tuple_orig=NFCTAttrTuple(proto=socket.IPPROTO_UDP)):
+            original, reply = _ends(message.get_attr("CTA_TUPLE_ORIG")), _ends(message.get_attr("CTA_TUPLE_REPLY"))
+            if original is not None and reply is not None:
+                found.append((original, reply))
+        return found
+
+    def delete(self, originals: Iterable[Ends]) -> None:
+        """Delete the entries with these original directions; one that has gone by itself is fine."""
+        for source, source_port, destination, destination_port in originals:
+            ends = NFCTAttrTuple(
+                saddr=source,
+                daddr=destination,
+                proto=socket.IPPROTO_UDP,
+                sport=source_port,
+                dport=destination_port,
+            )
+            try:
+                self._socket.entry("del", tuple_orig=ends)
+            except NetlinkError as error:
+                if error.code != errno.ENOENT:
+                    raise
+
+
+def _ends(part: Any) -> Ends | None:
+    """One direction of an entry; None for what is no UDP over IPv4."""
+    if part is None:
+        return None
+    ip, protocol = part.get_attr("CTA_TUPLE_IP"), part.get_attr("CTA_TUPLE_PROTO")
+    source, destination = ip.get_attr("CTA_IP_V4_SRC"), ip.get_attr("CTA_IP_V4_DST")
+    if source is None or protocol.get_attr("CTA_PROTO_NUM") != socket.IPPROTO_UDP:
+        return None
+    return source, protocol.get_attr("CTA_PROTO_SRC_PORT"), destination, protocol.get_attr("CTA_PROTO_DST_PORT")
