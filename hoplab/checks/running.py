@@ -15,6 +15,7 @@ from pathlib import Path
 from hoplab.checks import spread
 from hoplab.checks.judge import judge, seen_all, uneven
 from hoplab.checks.spec import CheckFile, FlowSpec, Key, Step
+from hoplab.cluster.applying import apply
 from hoplab.cluster.node import NodeAgent
 from hoplab.cluster.standins import STAND_IN
 from hoplab.errors import InputError
@@ -28,7 +29,7 @@ from hoplab.probe.crafter import Crafter
 from hoplab.probe.result import Probe
 from hoplab.scenario.acting import Finished
 from hoplab.scenario.lab import Lab
-from hoplab.scenario.runner import apply, in_cluster
+from hoplab.scenario.runner import in_cluster
 
 ANSWERED = 8
 """Probes for a flow that somebody must answer: one that must not, with half the share, stays unseen 1 time in 256."""

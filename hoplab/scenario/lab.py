@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from hoplab.cluster.applying import apply
 from hoplab.cluster.cluster import Cluster
 from hoplab.cluster.node import NodeAgent, PodOnNode
 from hoplab.errors import InputError
@@ -19,6 +20,7 @@ from hoplab.hops.evidence import ConntrackEvent
 from hoplab.hops.findings import Check
 from hoplab.hops.flow import ProbeKey, flows
 from hoplab.hops.story import Flow, Outcome
+from hoplab.kube.load import load
 from hoplab.kube.types import Service, ServicePort
 from hoplab.net.namespaces import Namespace
 from hoplab.probe.prober import Prober
@@ -273,6 +275,27 @@ class Lab:
         """Have the controllers follow a change, and watch the pods that came."""
         self.cluster.converge()
         self.watch_new()
+
+    def apply(self, manifest: str) -> None:
+        """Apply objects written as YAML, and have the cluster follow.  Raises ManifestError, InputError."""
+        apply(self.cluster, load(manifest, "<applied by the script>").objects)
+        self.converge()
+
+    def delete_pod(self, name: str, namespace: str = "default") -> None:
+        """Delete a pod (its workload makes another), and have the cluster follow.  Raises InputError."""
+        running = self.pod(name, namespace)
+        key = (running.pod.meta.namespace, running.pod.meta.name)
+        self.cluster.delete(pods=[key])
+        self.cluster.stop_pods([running.pod])
+        self.converge()
+
+    def delete_slices(self, service: str, namespace: str = "default") -> None:
+        """Delete the hand-written endpoints of a Service, and have the cluster follow."""
+        mine = [
+            key for key, piece in self.cluster.objects.slices.items() if (key[0], piece.service) == (namespace, service)
+        ]
+        self.cluster.delete(slices=mine)
+        self.converge()
 
     def watch_new(self) -> None:
         """Observe namespaces that were not there before, forget those that went."""

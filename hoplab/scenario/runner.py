@@ -11,17 +11,18 @@ import gc
 import importlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hoplab.cluster.applying import apply
 from hoplab.cluster.cluster import Cluster
 from hoplab.cluster.options import ClusterOptions
 from hoplab.errors import HoplabError
 from hoplab.kube import convert
 from hoplab.kube.load import load_files
-from hoplab.kube.objects import KubeObject, Loaded
+from hoplab.kube.objects import Loaded
 from hoplab.net.loop import DeadlinePassed
 from hoplab.net.namespaces import CommandFailed
 from hoplab.net.zygote import SpawnFailed, Zygote
@@ -98,13 +99,3 @@ def in_cluster(
         return act(Play(kind, name, play, options.seed, captures), cluster, loaded.warnings, crafter, started, sabotage)
     except (CommandFailed, SpawnFailed, DeadlinePassed) as error:
         raise HoplabError(f"{name}: {error}") from error
-
-
-def apply(cluster: Cluster, objects: Sequence[KubeObject]) -> None:
-    """Hand objects to the cluster."""
-    cluster.apply(
-        services=convert.services(objects),
-        pods=[convert.as_pod(each) for each in objects if each.kind == "Pod"],
-        workload_list=[convert.as_workload(each) for each in objects if each.kind in convert.WORKLOADS],
-        slices=convert.endpoint_slices(objects),
-    )
