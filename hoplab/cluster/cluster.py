@@ -9,9 +9,12 @@ Every step decides in pure functions from what the step before left.
 from __future__ import annotations
 
 import ipaddress
+import os
 import random
+import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from hoplab.cluster import endpoints, fabric, scheduler, workloads
@@ -31,6 +34,7 @@ from hoplab.net.cni import CniError
 from hoplab.net.loop import Loop
 from hoplab.net.machines import LabNet, Machine
 from hoplab.net.namespaces import Namespace
+from hoplab.net.podconfig import Listener, ServerConfig
 from hoplab.net.zygote import Zygote
 
 MOST_ROUNDS = 10
@@ -275,6 +279,19 @@ class Cluster:
         mine = {address: one for address, one in wanted.items() if self._responders.is_mine(one)}
         changed = self._responders.sync(mine)
         return {(one.namespace, one.name): one.pod() for a, one in wanted.items() if a not in mine}, changed
+
+    @contextmanager
+    def serving(self, machine: str, address: str, port: int) -> Iterator[None]:
+        """A server on a machine, until the block ends.  Raises SpawnFailed when the port is taken."""
+        namespace = self.net[machine].namespace
+        config = ServerConfig(machine, (Listener(port, "TCP", address),), node=machine)
+        with open(os.devnull, "wb") as nowhere:
+            pid = self._zygote.server(f"{machine}: {port}", namespace.pid, config.to_mapping(), nowhere.fileno())
+        try:
+            yield
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def stop_pods(self, pods: Sequence[Pod]) -> None:
         """Stop pods at once (no grace)."""

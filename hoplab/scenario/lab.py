@@ -7,7 +7,8 @@ configuration to say that something works.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -289,6 +290,12 @@ class Lab:
         self.cluster.stop_pods([running.pod])
         self.converge()
 
+    @contextmanager
+    def serving(self, machine: str, address: str, port: int) -> Iterator[None]:
+        """Have a small server answer on a machine (client, lb, node1, ...) for a while.  Raises SpawnFailed."""
+        with self.cluster.serving(machine, address, port):
+            yield
+
     def delete_slices(self, service: str, namespace: str = "default") -> None:
         """Delete the hand-written endpoints of a Service, and have the cluster follow."""
         mine = [
@@ -315,6 +322,15 @@ class Lab:
     def conntrack(self, node: str) -> list[ConntrackEvent]:
         """The entries of one namespace's connection tracking."""
         return self.observer.conntrack_entries(node)
+
+    @contextmanager
+    def beyond_the_model(self) -> Iterator[None]:
+        """Flows sent meanwhile are not held against what the model foretells: something it does not know decides."""
+        foreteller, self.foreteller = self.foreteller, None
+        try:
+            yield
+        finally:
+            self.foreteller = foreteller
 
     # Sending
 

@@ -1,0 +1,112 @@
+"""sessionAffinity ClientIP: one client meets one pod, and what a node remembers no other node knows.
+
+The node that picks an endpoint writes the client's address down (a `recent` list in
+iptables mode, a set with timeouts in nftables mode); the next flow from that address goes
+to the same pod for as long as the entry lives.  Another client throws its own dice.  Two
+nodes remember for themselves: a client whom the balancer sends now here, now there may
+meet two pods.  And clients behind one address are one client.
+
+Try next: `--proxy-mode nftables`, `--balancer round-robin`.
+"""
+
+from collections import Counter
+
+from hoplab.scenario.lab import entry_node
+
+MANIFESTS = ["affinity.yaml"]
+FLOWS = 24
+CLIENTS = 24
+
+
+def run(lab):
+    """One client, many clients, no affinity, several nodes."""
+    client = lab.host("client")
+    one_client(lab, client)
+    many_clients(lab, client)
+    without(lab)
+    by_the_balancer(lab, client)
+
+
+def pods_of(sent):
+    """How often each pod answered."""
+    return Counter(flow.nodes[-1] for flow in sent if flow.flow.outcome == "accepted")
+
+
+def words(counts):
+    """Counts as text."""
+    return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items())) or "no answer"
+
+
+def one_client(lab, client):
+    """The same address again and again."""
+    sent = client.send_many(lab.node("node1"), FLOWS, port=30090, half_open=True)
+    counts = pods_of(sent)
+    lab.check(
+        f"{FLOWS} flows of one client through node1 meet one pod",
+        len(counts) == 1 and counts.total() == FLOWS,
+        f"{FLOWS} flows, one pod",
+        words(counts),
+        [f"the first one: {' -> '.join(sent[0].nodes)}"],
+    )
+    remembers = "--rcheck" if lab.cluster.options.proxy.mode == "iptables" else "saddr @affinity"
+    known = [[hit for hop in flow.flow.forward for hit in hop.rules if remembers in hit.rule] for flow in sent]
+    lab.check(
+        "the first flow throws the dice, every other one is remembered",
+        not known[0] and all(known[1:]),
+        f"a rule with {remembers!r} is met by every flow but the first",
+        f"first: {len(known[0])}, others: {sum(map(bool, known[1:]))} of {FLOWS - 1}",
+        [f"{hit.chain}: {hit.rule}" for hit in known[-1]],
+    )
+
+
+def many_clients(lab, client):
+    """Other addresses throw their own dice."""
+    counts = Counter()
+    kept = True
+    for number in range(CLIENTS):
+        address = f"203.0.113.{100 + number}"
+        twice = [
+            client.send_tcp(lab.node("node1"), 30090, source_address=address, half_open=True, name=f"{address} #{n}")
+            for n in (1, 2)
+        ]
+        met = pods_of(twice)
+        kept = kept and len(met) == 1 and met.total() == 2
+        counts += Counter(met.keys())
+    lab.check(
+        f"each of {CLIENTS} other clients meets one pod twice",
+        kept,
+        "both flows of a client go to the same pod",
+        words(counts),
+    )
+    lab.check(
+        "not all of them the same pod",
+        len(counts) == 3,
+        "each of the three pods has clients",
+        words(counts),
+    )
+
+
+def without(lab):
+    """The same pods without affinity."""
+    sent = lab.host("node1").send_many(lab.service("forgetful").at_cluster_ip(), FLOWS, half_open=True)
+    counts = pods_of(sent)
+    lab.check(
+        f"without affinity {FLOWS} flows of one client meet every pod",
+        len(counts) == 3,
+        "all three pods",
+        words(counts),
+    )
+
+
+def by_the_balancer(lab, client):
+    """Through the balancer each node remembers for itself."""
+    sent = client.send_many(lab.service("cart"), FLOWS, half_open=True)
+    by_node = {}
+    for flow in sent:
+        by_node.setdefault(entry_node(flow.flow), set()).add(flow.nodes[-1])
+    lab.check(
+        "through the balancer a client meets one pod for each node that it enters by",
+        all(len(pods) == 1 for pods in by_node.values()) and set(by_node) <= set(lab.cluster.nodes) and bool(by_node),
+        "one pod for each node",
+        "; ".join(f"{node or 'nowhere'}: {', '.join(sorted(pods))}" for node, pods in sorted(by_node.items())),
+    )
