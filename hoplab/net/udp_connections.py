@@ -20,8 +20,10 @@ class UdpConnections:
     """The UDP entries of one namespace; close it after use."""
 
     def __init__(self, namespace: Namespace) -> None:
+        # The socket is opened where the first request is made.
         with namespace.entered():
             self._socket = NFCTSocket()
+            self._socket.count()
 
     def close(self) -> None:
         """Give the socket back."""
@@ -30,7 +32,7 @@ class UdpConnections:
     def entries(self) -> list[tuple[Ends, Ends]]:
         """The original and the reply direction of every entry, IPv4."""
         found = []
-        for message in self._socket.dump(tuple_orig=NFCTAttrTuple(proto=socket.IPPROTO_UDP)):
+        for message in self._socket.dump():
             original, reply = _ends(message.get_attr("CTA_TUPLE_ORIG")), _ends(message.get_attr("CTA_TUPLE_REPLY"))
             if original is not None and reply is not None:
                 found.append((original, reply))
