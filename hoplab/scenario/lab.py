@@ -23,6 +23,7 @@ from hoplab.hops.flow import ProbeKey, flows
 from hoplab.hops.story import Flow, Outcome
 from hoplab.kube.load import load
 from hoplab.kube.types import Service, ServicePort
+from hoplab.net.cni import write_config
 from hoplab.net.namespaces import Namespace
 from hoplab.probe.prober import Prober
 from hoplab.probe.result import Probe, ProbeResult
@@ -281,6 +282,10 @@ class Lab:
         """Apply objects written as YAML, and have the cluster follow.  Raises ManifestError, InputError."""
         apply(self.cluster, load(manifest, "<applied by the script>").objects)
         self.converge()
+
+    def use_network(self, node: str, name: str, text: str) -> None:
+        """Put a network configuration into a node's /etc/cni/net.d; pods that come use the first file by name."""
+        write_config(self.node(node).namespace, name, text)
 
     def delete_pod(self, name: str, namespace: str = "default") -> None:
         """Delete a pod (its workload makes another), and have the cluster follow.  Raises InputError."""
