@@ -251,8 +251,11 @@ class Cluster:
         sandboxes = []
         for name, agent in self.nodes.items():
             sandboxes += agent.sandboxes([pod for pod in pods if pod.node_name == name], ipv6=ipv6)
+        # Who asks for an address comes first: another pod might be given it meanwhile.
+        asking = [sandbox for sandbox in sandboxes if sandbox.pod.requested_ip]
+        content = [sandbox for sandbox in sandboxes if not sandbox.pod.requested_ip]
         try:
-            started = attach(sandboxes)
+            started = attach(asking) + attach(content)
         except CniError as error:
             raise InputError(str(error)) from error
         for running in started:

@@ -1,0 +1,124 @@
+"""Every scenario passes as it is, in both proxy modes, and each can fail: one thing broken turns its own check red."""
+
+from __future__ import annotations
+
+import pytest
+from labrun import run_scenario
+
+from hoplab.scenario import scripts
+
+pytestmark = pytest.mark.lab
+
+SCENARIOS = [name for name in scripts.names() if name != "external-lb"]
+"""external-lb has a file of its own: test_sabotage.py."""
+
+
+def failed(report):
+    return [check.name for check in report.checks if not check.passed]
+
+
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_it_passes(name, mode, tmp_path):
+    report = run_scenario(name, tmp_path, proxy_mode=mode)
+    assert failed(report) == []
+    assert len(report.checks) >= 7
+
+
+@pytest.mark.parametrize("name", ["pod-to-pod", "node-port", "service-without-selector"])
+def test_it_passes_over_an_overlay(name, tmp_path):
+    assert failed(run_scenario(name, tmp_path, fabric="vxlan")) == []
+
+
+def test_the_chapters_chain_names(tmp_path):
+    report = run_scenario("pod-to-service", tmp_path, kubernetes="1.7")
+    assert failed(report) == []
+    assert "the chains are those of the chapter's listing" in [check.name for check in report.checks]
+
+
+def edit_nat(lab, node, change):
+    """Load a node's nat table with some lines changed; None leaves a line out."""
+    namespace = lab.node(node).namespace
+    lines = [change(line) for line in namespace.run(["iptables-save", "-t", "nat"]).stdout.splitlines()]
+    namespace.run(["iptables-restore"], "\n".join(line for line in lines if line is not None) + "\n")
+
+
+def masquerade_everything(lab, node):
+    lab.node(node).namespace.run(["iptables", "-t", "nat", "-I", "POSTROUTING", "-j", "MASQUERADE"])
+
+
+def no_mark(lab):
+    lab.node("node1").namespace.run(["iptables", "-t", "nat", "-F", "KUBE-MARK-MASQ"])
+
+
+def loaded_dice(lab):
+    edit_nat(lab, "node1", lambda line: line.replace("--probability 0.5", "--probability 0.05"))
+
+
+def source_hidden(lab):
+    masquerade_everything(lab, "node2")
+
+
+def nothing_remembered(lab):
+    edit_nat(lab, "node1", lambda line: None if "--rcheck" in line else line)
+
+
+def no_hairpin(lab):
+    node = lab.node("node1").namespace
+    for line in node.run(["bridge", "link", "show"]).stdout.splitlines():
+        node.run(["bridge", "link", "set", "dev", line.split()[1].partition("@")[0].rstrip(":"), "hairpin", "off"])
+
+
+def nobody_refuses(lab):
+    lab.node("node1").namespace.run(["iptables", "-F", "KUBE-SERVICES"])
+
+
+def entries_kept(lab):
+    for agent in lab.cluster.nodes.values():
+        agent.proxy._remove_stale_entries = lambda: None
+
+
+def pods_masqueraded(lab):
+    masquerade_everything(lab, "node1")
+
+
+def balancer_ignores_health(lab):
+    lab.cluster.balancer.always_healthy = True
+
+
+def no_cni_chains(lab):
+    lab.node("node1").namespace.run(["iptables", "-t", "nat", "-F", "POSTROUTING"])
+
+
+def containers_locked_in(lab):
+    lab.node("node1").namespace.run(["iptables", "-I", "FORWARD", "-s", "172.17.0.0/16", "-j", "DROP"])
+
+
+SABOTAGES = {
+    "node-port": (no_mark, "node1 puts itself in as the source"),
+    "pod-to-service": (loaded_dice, "the dice are fair: statistic probability 0.5"),
+    "external-policy-local": (source_hidden, "policy Local: node2 leaves the source alone"),
+    "session-affinity": (nothing_remembered, "24 flows of one client through node1 meet one pod"),
+    "hairpin": (no_hairpin, "a pod reaches itself through its Service"),
+    "service-without-selector": (nobody_refuses, "without endpoints the Service refuses: by a rule of node1"),
+    "udp-conntrack": (entries_kept, "with the cleanup the old port is served by the new pod"),
+    "pod-to-pod": (pods_masqueraded, "other node: nothing is rewritten"),
+    "health-check": (balancer_ignores_health, "from then on no flow is handed to it"),
+    "cni": (no_cni_chains, "first: its own chain CNI-25df152800e33f7b16fc085a takes it"),
+    "docker-bridge": (containers_locked_in, "what goes out is routed by its machine"),
+}
+
+
+def test_every_scenario_has_a_sabotage():
+    assert sorted(SABOTAGES) == sorted(SCENARIOS)
+
+
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_a_sabotage_turns_the_right_check_red(name, tmp_path):
+    sabotage, expected = SABOTAGES[name]
+    report = run_scenario(name, tmp_path, sabotage)
+    assert not report.passed
+    assert expected in failed(report)
+    for check in report.checks:
+        assert check.expected
+        assert check.observed
