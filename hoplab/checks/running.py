@@ -134,6 +134,9 @@ class _Run:
             if not address or (address, behind) in self._senders:
                 continue
             agent = lab.cluster.nodes.get(behind)
+            owner = self._owners().get(address, "")
+            if owner and owner != behind and not (agent and owner in {r.namespace.name for r in agent.pods.values()}):
+                raise InputError(f"{spec.place}: {spec.name}: from: {address} can't be borrowed: {owner} has it")
             if agent is None:
                 self._senders[address, behind] = behind
                 self._route_back(spec, address)
