@@ -27,6 +27,7 @@ from mininet.topo import Topo
 
 MOST_NODES = 200
 NODENET = "10.240.0.0/16"
+NODENET6, OUTSIDE6 = "fd00:10:240::", "2001:db8:203::"
 
 
 class RoutedHost(Host):  # type: ignore[misc]
@@ -48,6 +49,7 @@ class Cloud(Topo):  # type: ignore[misc]
     `machines`: in place of `nodes` numbered ones, these, as mappings with name, address
     and podCIDR.  `client_beside`: the client has a second leg, without an address, on
     the node network: there it can hand a packet to a node past the balancer.
+    `ipv6`: client, router and balancer have addresses of both families.
     """
 
     def build(
@@ -57,6 +59,7 @@ class Cloud(Topo):  # type: ignore[misc]
         host: Any = RoutedHost,
         machines: Sequence[Mapping[str, str]] = (),
         client_beside: bool = False,
+        ipv6: bool = False,
         **_options: Any,
     ) -> None:
         """Draw the network (Mininet calls this)."""
@@ -76,17 +79,34 @@ class Cloud(Topo):  # type: ignore[misc]
             role="client",
             ip="203.0.113.10/24",
             defaultRoute="via 203.0.113.1",
-            routes=[("198.51.100.0/24", "203.0.113.2"), ("10.240.0.0/16", "203.0.113.2")],
+            routes=[("198.51.100.0/24", "203.0.113.2"), ("10.240.0.0/16", "203.0.113.2")]
+            + [("::/0", f"{OUTSIDE6}1"), (f"{NODENET6}/64", f"{OUTSIDE6}2")] * ipv6,
+            also=[f"{OUTSIDE6}10/64"] * ipv6,
         )
-        router = self.addHost("router", cls=host, role="router", ip="203.0.113.1/24", forward=True)
+        router = self.addHost(
+            "router", cls=host, role="router", ip="203.0.113.1/24", forward=True, also=[f"{OUTSIDE6}1/64"] * ipv6
+        )
         balancer = self.addHost(
-            "lb", cls=host, role="balancer", ip="203.0.113.2/24", defaultRoute="via 203.0.113.1", forward=True
+            "lb",
+            cls=host,
+            role="balancer",
+            ip="203.0.113.2/24",
+            defaultRoute="via 203.0.113.1",
+            forward=True,
+            also=[f"{OUTSIDE6}2/64"] * ipv6,
+            routes=[("::/0", f"{OUTSIDE6}1")] * ipv6,
         )
         self.addLink(client, internet, intfName1="eth0")
         self.addLink(router, internet, intfName1="eth0")
         self.addLink(balancer, internet, intfName1="eth0")
-        self.addLink(router, nodenet, intfName1="eth1", params1={"ip": "10.240.0.1/16"})
-        self.addLink(balancer, nodenet, intfName1="eth1", params1={"ip": "10.240.0.2/16"})
+        for machine, number in ((router, 1), (balancer, 2)):
+            leg = {"ip": f"10.240.0.{number}/16"}
+            self.addLink(
+                machine,
+                nodenet,
+                intfName1="eth1",
+                params1=leg | ({"addresses": [f"{NODENET6}{number}/64"]} if ipv6 else {}),
+            )
         if client_beside:
             self.addLink(client, nodenet, intfName1="eth1")
         for machine in machines:

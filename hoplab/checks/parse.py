@@ -26,6 +26,8 @@ from hoplab.kube.together import check_together, overlapping
 from hoplab.kube.types import Node
 from hoplab.kube.yaml_reader import Document, read_yaml
 
+SERVICES6 = "fd00:10:96::/112"
+"""Where cluster IPs come from that nobody asked for, in a cluster with IPv6."""
 PROTOCOLS = ("tcp", "udp", "icmp")
 OUTCOMES = ("accepted", "rejected", "dropped", "unhandled")
 
@@ -182,6 +184,10 @@ class _Parser:
             cidrs = list(dict.fromkeys([given["podCIDR"], *(given.get("podCIDRs") or ())]))
             good = [self._address((*path, key), text) for key, text in addresses]
             good += [self._network((*path, "podCIDR"), cidr) for cidr in cidrs]
+            for key in ("address", "podCIDR"):
+                if ":" in given[key]:
+                    more = "addresses" if key == "address" else "podCIDRs"
+                    self._problem((*path, key), f"every node has IPv4; put {given[key]} into {more}")
             if any(node.name == given["name"] for node in nodes):
                 self._problem((*path, "name"), f"{given['name']} was given before")
             if not all(good):
@@ -231,8 +237,10 @@ class _Parser:
             self._problem(("nodes",), f"the topology {topology} has its own nodes; leave one of both out")
         via = any(isinstance(flow, Mapping) and flow.get("via") for flow in self._data.get("flows") or ())
         defaults = ClusterOptions()
+        six = any(":" in address for node in self._nodes for address in node.addresses)
         return replace(
             defaults,
+            service_cidrs=(*defaults.service_cidrs, SERVICES6) if six else defaults.service_cidrs,
             topology=topology,
             nodes=len(self._nodes) or (1 if topology == "single" else defaults.nodes),
             fabric=self._data.get("fabric") or defaults.fabric,

@@ -56,10 +56,19 @@ def frontends(
         for ingress in service.load_balancer_ingress:
             for port in service.ports:
                 where = port.port if mode == "passthrough" else port.node_port
-                backends = tuple(Backend(node.name, node.addresses[0], where) for node in candidates if where)
+                backends = tuple(
+                    Backend(node.name, address, where)
+                    for node in candidates
+                    if where and (address := _of_family(node, ingress.ip))
+                )
                 label = f"{service.key}:{port.name}" if port.name else service.key
                 found.append(Frontend(ingress.ip, port.port, port.protocol, label, backends))
     return tuple(found)
+
+
+def _of_family(node: Node, like: str) -> str:
+    """The node's address of the same family, '' when it has none."""
+    return next((address for address in node.addresses if (":" in address) == (":" in like)), "")
 
 
 class BalancerAgent:
@@ -87,7 +96,10 @@ class BalancerAgent:
             self._options.algorithm,
             self._options.mode,
             frontends(wanted, nodes, healthy, self._options.mode),
-            inside=(*self._options.proxy.cluster_cidrs, *(f"{node.addresses[0]}/32" for node in nodes)),
+            inside=(
+                *self._options.proxy.cluster_cidrs,
+                *(f"{a}/{128 if ':' in a else 32}" for node in nodes for a in node.addresses),
+            ),
         )
         if now == self._loaded:
             return False
@@ -96,7 +108,7 @@ class BalancerAgent:
                 self.machine.netlink.rule(fwmark=route.mark, table=route.table, priority=1000)
                 self.machine.netlink.route("default", via=route.via, table=route.table)
         for address in local_addresses(now):
-            self.machine.netlink.address("lo", f"{address}/32")
+            self.machine.netlink.address("lo", f"{address}/{128 if ':' in address else 32}")
         self._load(now)
         return True
 

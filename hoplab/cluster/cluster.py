@@ -43,6 +43,9 @@ MOST_ROUNDS = 10
 Key = tuple[str, str]
 """namespace, name"""
 
+NODE_GATEWAYS6 = {"lb": "fd00:10:240::2", "router": "fd00:10:240::1"}
+"""topologies/cloud.py's machines on the node network, by their IPv6 addresses there."""
+
 
 class NotConverging(HoplabError):
     """The controllers keep changing things."""
@@ -97,7 +100,12 @@ class Cluster:
         mtu = fabric.pod_mtu(options.fabric)
         for agent in self.nodes.values():
             for address in (*agent.node.addresses, *agent.node.extra_addresses):
-                agent.machine.netlink.address("eth0", f"{address}/{_prefix(address)}")
+                extra = address in agent.node.extra_addresses
+                agent.machine.netlink.address("eth0", f"{address}/{_prefix(address)}", secondary=extra)
+            if options.ipv6:
+                agent.machine.netlink.route(
+                    "::/0", via=NODE_GATEWAYS6["router" if options.mode == "passthrough" else "lb"]
+                )
             if options.topology == "single":
                 agent.prepare("k8s.conf", chapter_cni_config())
             else:

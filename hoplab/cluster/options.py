@@ -45,3 +45,8 @@ class ClusterOptions:
     stand_ins: bool = False
     client_beside: bool = False
     reserved: frozenset[str] = frozenset()
+
+    @property
+    def ipv6(self) -> bool:
+        """Whether a given node has an IPv6 address: then everything else gets one, too."""
+        return any(":" in a for node in self.given_nodes for a in (*node.addresses, *node.extra_addresses))

@@ -61,6 +61,7 @@ def build_topology(options: ClusterOptions) -> Topo:
             for node in options.given_nodes
         ],
         "client_beside": options.client_beside,
+        "ipv6": options.ipv6,
     }
     try:
         return maker(host=Machine, **settings)

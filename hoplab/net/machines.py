@@ -144,8 +144,13 @@ class Machine(_InNamespace, Host):  # type: ignore[misc]
 
     Parameters that topologies give beside Mininet's own: `role`, `routes`
     ((destination, gateway) pairs), `on_link` (destinations that need no gateway),
-    `forward` (be a router).
+    `also` (more addresses of the first interface), `forward` (be a router).
     """
+
+    def startShell(self, mnopts: str | None = None) -> None:
+        """Called by Mininet's constructor: before there are interfaces, which inherit what is set here."""
+        super().startShell(mnopts)
+        write_sysctls(self.namespace, MACHINE_SYSCTLS)
 
     def config(
         self,
@@ -153,14 +158,17 @@ class Machine(_InNamespace, Host):  # type: ignore[misc]
         defaultRoute: str | None = None,
         routes: Sequence[tuple[str, str]] = (),
         on_link: Sequence[str] = (),
+        also: Sequence[str] = (),
         forward: bool = False,
         sysctls: Mapping[str, str | int] | None = None,
         **_params: Any,
     ) -> dict[str, Any]:
         """Set addresses, routes and sysctls over netlink and /proc; returns what Mininet wants: results by name."""
-        write_sysctls(self.namespace, {**MACHINE_SYSCTLS, **(ROUTER_SYSCTLS if forward else {}), **(sysctls or {})})
+        write_sysctls(self.namespace, {**(ROUTER_SYSCTLS if forward else {}), **(sysctls or {})})
         if ip:
             self.setIP(ip)
+        for cidr in also:
+            self.netlink.address(self.defaultIntf().name, cidr)
         for destination in on_link:
             self.netlink.route(destination, device=self.defaultIntf().name)
         for destination, gateway in routes:

@@ -196,13 +196,18 @@ class Netlink:
         self._do(f"delete {interface}", "link", "del", index=index, fine=(errno.ENODEV,))
         self._index.pop(interface, None)
 
-    def address(self, interface: str, cidr: str) -> None:
-        """Give the interface an address (`10.240.0.11/16`); one that it has already is fine."""
+    def address(self, interface: str, cidr: str, *, secondary: bool = False) -> None:
+        """Give the interface an address (`10.240.0.11/16`); one that it has already is fine.
+
+        `secondary`: an IPv6 address that the kernel never picks as a source by itself (IPv4 takes the first anyway).
+        """
         address, _, prefix = cidr.partition("/")
         options: dict[str, Any] = {"index": self.index(interface), "address": address, "prefixlen": int(prefix)}
         if ":" in address:
             # Duplicate address detection would keep the address unusable for a second in a net that we alone fill.
             options["flags"] = 0x02
+            if secondary:
+                options["preferred_lft"], options["valid_lft"] = 0, 0xFFFFFFFF
         self._do(f"address {cidr} on {interface}", "addr", "add", fine=(errno.EEXIST,), **options)
 
     def remove_address(self, interface: str, cidr: str) -> None:

@@ -70,6 +70,9 @@ class Ways:
         """
         family = socket.AF_INET6 if ":" in destination else socket.AF_INET
         by = {"oif": self._index(interface)} if interface else {}
+        if interface and family == socket.AF_INET6:
+            # IPv4 takes what no route leads to for on-link there; IPv6 has to be told.
+            return self._on_link(next_hop or destination, by["oif"])
         try:
             (found,) = self._route.route("get", dst=next_hop or destination, family=family, **by)
         except NetlinkError as error:
@@ -87,6 +90,19 @@ class Ways:
             source=found.get_attr("RTA_PREFSRC") or "",
             neighbour=next_hop or gateway or destination,
             local=found["type"] == RTN_LOCAL,
+        )
+
+    def _on_link(self, neighbour: str, index: int) -> Way:
+        link = self._link(index)
+        source = next((a.get_attr("IFA_ADDRESS") for a in self._route.get_addr(family=socket.AF_INET6, scope=0)), "")
+        return Way(
+            interface=link.get_attr("IFLA_IFNAME"),
+            index=index,
+            mac=bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
+            mtu=link.get_attr("IFLA_MTU"),
+            source=source,
+            neighbour=neighbour,
+            local=False,
         )
 
     def _index(self, interface: str) -> int:

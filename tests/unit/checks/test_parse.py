@@ -162,6 +162,10 @@ FLOW = '{name: a, from: client, to: "node1:80", expect: {outcome: rejected}}'
             "nodes[0].address: expected an IP",
         ),
         (f"nodes: [{{name: a, address: 10.240.0.9, podCIDR: z}}]\nflows: [{FLOW}]", "nodes[0].podCIDR: expected a net"),
+        (
+            f"nodes: [{{name: a, address: 'fd00::1', podCIDR: 10.1.1.0/24}}]\nflows: [{FLOW}]",
+            "nodes[0].address: every node has IPv4; put fd00::1 into addresses",
+        ),
         (f"manifests: [nothing.yaml]\nflows: [{FLOW}]", "checks/nothing.yaml: no such file"),
         ("flows: [{name: a}]", "flows[0].from: Required value"),
         (f"flows: [{FLOW}, {FLOW}]", "flows[1].name: a flow of this name is in line 1"),
