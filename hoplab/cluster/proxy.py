@@ -7,7 +7,7 @@ does, and nothing when nothing changed.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hoplab.dataplane import conntrack, iptables, iptables_text, nftables
@@ -23,13 +23,16 @@ from hoplab.net.udp_connections import UdpConnections
 RESTORE = {"IPv4": "iptables-restore", "IPv6": "ip6tables-restore"}
 
 
+Whole = Callable[[], str] | None
+
+
 @dataclass(slots=True)
 class _Loading:
     argv: list[str]
     text: str
     process: subprocess.Popen[str]
-    whole: str
-    """What brings the kernel there from any state, for when a change does not fit the rules it finds; '' without."""
+    whole: Whole
+    """Writes what brings the kernel there from any state, for when a change does not fit the rules it finds."""
 
 
 class KubeProxy:
@@ -60,18 +63,18 @@ class KubeProxy:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return self.namespace.popen(argv, **pipes)
 
-    def _iptables(self, seen: View, family: IPFamily) -> tuple[str, str]:
-        """What to load now, and the whole text to fall back to after a failed change."""
+    def _iptables(self, seen: View, family: IPFamily) -> tuple[str, Whole]:
+        """What to load now, and how to write the whole text to fall back to after a failed change."""
         before = self._tables.get(family)
         now = self._tables[family] = iptables.build_from_view(seen, self.config, before)
         if before is None:
-            return now.text(), ""
-        return iptables_text.changes(before, now, spare_shared=True), now.text(jumps=False)
+            return now.text(), None
+        return iptables_text.changes(before, now, spare_shared=True), lambda: now.text(jumps=False)
 
-    def _nftables(self, seen: View, family: IPFamily) -> tuple[str, str]:
+    def _nftables(self, seen: View, family: IPFamily) -> tuple[str, Whole]:
         before = self._nft.get(family)
         now = self._nft[family] = nftables.build_from_view(seen, self.config, before)
-        return nft_changes(before, now), now.text() if before is not None else ""
+        return nft_changes(before, now), now.text if before is not None else None
 
     def finish_sync(self) -> None:
         """Wait until the rules are in the kernel; after a change that failed, load all of them, as kube-proxy does.
@@ -81,9 +84,9 @@ class KubeProxy:
         loading, self._loading = self._loading, []
         for one in loading:
             output, _ = one.process.communicate(one.text, timeout=120)
-            if one.process.returncode != 0 and one.whole:
+            if one.process.returncode != 0 and one.whole is not None:
                 one.process = self._loader(one.argv)
-                output, _ = one.process.communicate(one.whole, timeout=120)
+                output, _ = one.process.communicate(one.whole(), timeout=120)
             if one.process.returncode != 0:
                 self.forget()
                 raise CommandFailed(self.namespace.name, one.argv, one.process.returncode, output)
