@@ -149,31 +149,34 @@ def changes(previous: Table | None, now: Table, *, delete_chains: bool = True) -
     would fail (kube-proxy, pkg/proxy/nftables/proxier.go, "stale chains").  For them, `delete_chains=False` leaves
     such chains empty; `leftover_chains` deletes them a second later.
     """
-    if previous is None or _needs_whole(previous, now):
+    if previous is None:
+        return now.text()
+    old_chains = {chain.name: chain for chain in previous.chains}
+    # A large table shares most of its chains with the one before: only the others are looked at closely.
+    differing = [chain for chain in now.chains if old_chains.get(chain.name) is not chain]
+    if _needs_whole(previous, now, differing, old_chains):
         return now.text()
     where = f"{now.family} {now.name}"
-    old_chains = {chain.name: chain for chain in previous.chains}
     old_sets = {collection.name: collection for collection in previous.sets}
     new_sets = {collection.name for collection in now.sets}
     lines: list[str] = []
     redefined = _redefined(old_sets, now)
-    unchanged = {chain.name for chain in now.chains if _same(chain, old_chains.get(chain.name))}
+    written = [chain for chain in differing if chain != old_chains.get(chain.name)]
     if redefined:
         # A set can only be replaced while no rule names it.
-        users = [chain.name for chain in previous.chains if _uses(chain, redefined)]
-        unchanged.difference_update(users)
-        lines += [f"flush chain {where} {name}" for name in users]
+        users = {chain.name for chain in previous.chains if _uses(chain, redefined)}
+        rewritten = users | {chain.name for chain in written}
+        written = [chain for chain in now.chains if chain.name in rewritten]
+        lines += [f"flush chain {where} {chain.name}" for chain in previous.chains if chain.name in users]
         for name in redefined:
             lines.append(f"delete {old_sets.pop(name).kind} {where} {name}")
-    for chain in now.chains:
+    for chain in differing:
         if chain.name not in old_chains:
             lines.append(f"add chain {where} {chain.name}{chain.definition}")
     for collection in now.sets:
         if collection.name not in old_sets:
             lines.append(f"add {collection.kind} {where} {collection.name}{collection.definition}")
-    for chain in now.chains:
-        if chain.name in unchanged:
-            continue
+    for chain in written:
         if chain.name in old_chains:
             lines.append(f"flush chain {where} {chain.name}")
         lines += _rule_lines(where, chain)
@@ -194,7 +197,7 @@ def leftover_chains(previous: Table, now: Table) -> str:
 
     Not to be loaded any more when a later table has such a chain again.
     """
-    if _needs_whole(previous, now):
+    if _needs_whole(previous, now, now.chains, {chain.name: chain for chain in previous.chains}):
         return ""
     return "".join(f"delete chain {now.family} {now.name} {name}\n" for name in _gone_chains(previous, now))
 
@@ -204,12 +207,11 @@ def _gone_chains(previous: Table, now: Table) -> list[str]:
     return [chain.name for chain in previous.chains if chain.name not in kept]
 
 
-def _needs_whole(previous: Table, now: Table) -> bool:
-    """Whether something differs that nft cannot alter in place: the table itself or a chain's hook."""
+def _needs_whole(previous: Table, now: Table, chains: Iterable[Chain], before: Mapping[str, Chain]) -> bool:
+    """Whether something differs that nft cannot alter in place: the table itself or the hook of one of these chains."""
     if (previous.family, previous.name, previous.comment) != (now.family, now.name, now.comment):
         return True
-    before = {chain.name: chain for chain in previous.chains}
-    return any(_redirected(chain, before.get(chain.name, chain)) for chain in now.chains)
+    return any(_redirected(chain, before.get(chain.name, chain)) for chain in chains)
 
 
 def _redirected(new: Chain, old: Chain) -> bool:
