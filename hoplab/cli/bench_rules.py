@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import statistics
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,8 @@ from hoplab.dataplane.config import ProxyMode
 
 SERVICES = 5000
 ENDPOINTS = 3
+CHANGES = 9
+"""Endpoints that are changed one after the other; the middle one counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,14 @@ def _measure(mode: ProxyMode, count: int) -> Sizes:
         proxy.finish_sync()
 
     _nothing, synced = _timed(sync)
-    at = count // 2
-    one = slices[at]
-    slices[at] = replace(one, endpoints=(replace(one.endpoints[0], addresses=("10.1.1.251",)), *one.endpoints[1:]))
-    _nothing, changed = _timed(sync)
+    changes = []
+    for number in range(CHANGES):
+        at = count * number // CHANGES
+        one = slices[at]
+        other = replace(one.endpoints[0], addresses=("10.1.1.251",))
+        slices[at] = replace(one, endpoints=(other, *one.endpoints[1:]))
+        changes.append(_timed(sync)[1])
+    changed = statistics.median(changes)
     return Sizes(made, synced, from_file, changed)
 
 

@@ -72,6 +72,10 @@ def _made(
 ) -> dict[object, tuple[_Inputs, ServiceParts]]:
     """What each Service port adds, with what it was made from, by the port's key; taken over where that is the same."""
     made: dict[object, tuple[_Inputs, ServiceParts]] = {}
+    match next(iter(known.values()), None):
+        case ((_, before_around, _, _), ServiceParts()) if before_around == around:
+            # The same object, so that the comparisons below end at a glance.
+            around = before_around
     for port in seen.ports:
         inputs = (seen.node, around, port, seen.endpoints.get(port.key, ()))
         match known.get(port.key):
