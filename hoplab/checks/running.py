@@ -185,12 +185,16 @@ class _Run:
         )
 
     def _route_vips(self) -> None:
+        """Ways to what Services ask for beyond the lab's own networks: balancer's addresses and external IPs."""
         cluster = self._lab.cluster
         network = ipaddress.ip_network(cluster.options.vips)
         for service in cluster.objects.services.values():
             for ingress in service.load_balancer_ingress:
                 if ipaddress.ip_address(ingress.ip) not in network:
                     cluster.reach.by_balancer(ingress.ip)
+            for address in service.external_ips:
+                if address not in self._owners():
+                    cluster.reach.by_first_node(address)
 
     def _named(self, spec: FlowSpec, what: str, name: str) -> str:
         """The namespace that a name or address of the file means.  Raises InputError."""

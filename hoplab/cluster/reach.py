@@ -96,6 +96,17 @@ class Reach:
         if balancer is not None and self._client is not None:
             self._route(self._client, address, via=_address(balancer, "eth0", address))
 
+    def by_first_node(self, address: str) -> None:
+        """An external IP of a Service: whoever runs the network sends what is for it to a node, here to the first."""
+        first = self._agents[0]
+        via = next((a for a in first.node.addresses if (":" in a) == (":" in address)), "")
+        for machine in self._between:
+            self._route(machine, address, via=via)
+        if self._gateway is not None:
+            self._from_client(address)
+        elif self._client is not None:
+            self._route(self._client, address, via=via)
+
     def _from_client(self, destination: str) -> None:
         if self._client is not None and self._gateway is not None:
             self._route(self._client, destination, via=_address(self._gateway, "eth0", destination))

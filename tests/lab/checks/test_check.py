@@ -66,6 +66,8 @@ flows:
     expect: {{outcome: dropped}}}}
 - {{name: external IP, from: {{address: 203.0.113.130, behind: client}}, to: 192.0.2.99:80, via: node1,
     expect: {{endpoints: {ALL}, masqueraded: true, hops: [client, node1, 10.1.1.4]}}}}
+- {{name: external IP as the network routes it, from: client, to: 192.0.2.99:80,
+    expect: {{endpoints: {ALL}, masqueraded: true, hops: [client, lb, node1, 10.1.1.4]}}}}
 - {{name: beyond the cluster, from: {{address: 10.1.1.99, behind: node1}}, to: 172.30.0.42:80,
     expect: {{endpoints: ["198.18.0.9:80"], masqueraded: false, hops: ["10.1.1.99", node1, lb, client]}}}}
 - {{name: no endpoints, from: node1, to: 172.30.0.43:80, expect: {{outcome: rejected}}}}
@@ -104,7 +106,7 @@ def test_everything_a_file_may_say(mode, tmp_path):
     document = json.loads(done.stdout)
     assert [(c["name"], c["observed"]) for c in document["checks"] if not c["passed"]] == []
     assert (done.returncode, document["passed"], document["scenario"]) == (0, True, "a")
-    assert len(document["flows"]) == 15
+    assert len(document["flows"]) == 16
     names = [each["name"] for each in document["checks"]]
     assert names[:4] == ["pod: outcome", "pod: endpoints", "pod: spread", "pod: masqueraded"]
     assert Path(document["artifacts"]["pcapng"]).is_file()
