@@ -126,6 +126,8 @@ def test_no_flow_is_lost_in_200_changes(bench: Bench):
     answers = bench.answers()
     # The kernel puts a transaction's chains in force one after the other (nf_tables_commit), so that for microseconds
     # a rule may already lead to a chain that is still empty; kube-proxy's transactions have the same window.
-    unlucky = answers.count("refused")
-    assert unlucky <= len(answers) // 500
-    assert set(answers) - {"refused"} == {"node1 10.240.0.2", "node2 10.240.0.2"}
+    good = {"node1 10.240.0.2", "node2 10.240.0.2"}
+    unlucky = [answer for answer in answers if answer not in good]
+    assert set(answers) >= good
+    assert set(unlucky) <= {"refused", None}
+    assert len(unlucky) <= len(answers) // 500
