@@ -93,10 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run a command; its exit code.  With --debug, exceptions come through."""
-    end_by_signal()
     own, debug = take_debug(arguments)
 
     def command() -> int:
+        # In here, because what a signal raises has to be met by `guarded`.
+        end_by_signal()
         result = cli.main(args=own, prog_name="lab.py", standalone_mode=False, obj=debug)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
