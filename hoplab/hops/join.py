@@ -230,12 +230,13 @@ def _forwarded(run: TraceRun, passing: Passing) -> bool:
     """Whether a trace shows the packet behind routing in a hop that it never left.
 
     A packet from a bridge has two traces: its interface, which a trace's number follows from, becomes the bridge when
-    it goes up to IP.  The second one begins where the TTL has been lowered and the destination may be rewritten.
+    it goes up to IP.  The second one begins where the destination may be rewritten, and the TTL has been lowered unless
+    routing found the packet to be for this node itself.
     """
     if not passing.ins or passing.outs:
         return False
     first, packet = run.packets[0], passing.ins[0].packet
-    return first.ttl == packet.ttl - 1 and (first.src, first.sport) == (packet.src, packet.sport)
+    return first.ttl in (packet.ttl, packet.ttl - 1) and (first.src, first.sport) == (packet.src, packet.sport)
 
 
 def _nearest(run: TraceRun, passings: list[Passing]) -> Passing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Any, Protocol
 
 from hoplab.model.cluster_walk import FlowPrediction, PredictedHop
@@ -58,6 +58,10 @@ class SeenHop(Protocol):
     @property
     def node(self) -> str:
         """The namespace."""
+
+    @property
+    def in_interface(self) -> str | None:
+        """The interface it came in by; None for its sender."""
 
     @property
     def before(self) -> SeenTuple:
@@ -131,12 +135,13 @@ def _faults(observed: SeenFlow, prediction: FlowPrediction, is_masquerade: Calla
     faults = []
     if observed.outcome not in _SEEN_AS[prediction.outcome]:
         faults.append(f"outcome: seen {observed.outcome}, foretold {prediction.outcome}")
-    nodes = [hop.node for hop in observed.forward]
+    passed = _passed(observed.forward)
+    nodes = [hop.node for hop in passed]
     foretold = list(prediction.nodes)
     if (nodes[: len(foretold)] if prediction.open_end else nodes) != foretold:
         faults.append(f"nodes: seen {_way(nodes)}, foretold {_way(foretold)}")
         return faults
-    for seen, hop in zip(observed.forward, prediction.hops, strict=False):
+    for seen, hop in zip(passed, prediction.hops, strict=False):
         to, expected = (seen.after.dst, seen.after.dport), (hop.after.dst, hop.after.dport)
         if to != expected:
             faults.append(f"{hop.node}: the destination became {_socket(*to)}, foretold {_socket(*expected)}")
@@ -147,6 +152,12 @@ def _faults(observed: SeenFlow, prediction: FlowPrediction, is_masquerade: Calla
         if seen.after.src != hop.after.src:
             faults.append(f"{hop.node}: the source became {seen.after.src}, foretold {hop.after.src}")
     return faults
+
+
+def _passed(hops: Sequence[SeenHop]) -> list[SeenHop]:
+    """The hops without those by which a node takes in what it sent to itself: the model tells both as one."""
+    later = (hop for was, hop in pairwise(hops) if not (was.node == hop.node and hop.in_interface == "lo"))
+    return [*hops[:1], *later]
 
 
 def _disagreement(observed: SeenFlow, nearest: FlowPrediction, faults: list[str], count: int) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from hoplab.hops.evidence import Interface, Tuple
 from hoplab.hops.join import Journey, join
 from tests.unit.hops.imaginary import (
@@ -365,6 +367,24 @@ class TestTraces:
         [journey] = join(rest, SWITCHES).journeys
         assert nodes(journey) == ["client", "lb", "node1", "node2", "pod/d"]
         assert (journey.hops[2].in_interface, journey.hops[2].out_interface) == (None, None)
+
+    @pytest.mark.parametrize(
+        ("to", "ttl"), [("10.240.0.11", 64), (POD_D, 63)], ids=["for the node itself", "for another"]
+    )
+    def test_the_second_trace_of_a_packet_from_a_bridge_tells_the_hop_that_it_did_not_leave(
+        self, to: str, ttl: int
+    ) -> None:
+        """The bridge becomes the packet's interface when it goes up to IP, and a trace's number follows from that."""
+        lab = Imaginary()
+        lab.play(SYN_PACKET, [Stop("pod/a", outs=("eth0",)), Stop("node1", ("vetha", "cni0"))])
+        lab.trace_ids += 1
+        lab.event("node1", Rule("nat", "PREROUTING", "-j KUBE-SERVICES", "accept", base=True), SYN_PACKET)
+        lab.trace_ids += 1
+        changed = replace(SYN_PACKET, ttl=ttl, tuple=replace(SYN_PACKET.tuple, dst=to, dport=10180))
+        lab.event("node1", Rule("filter", "INPUT", "policy", "accept", base=True), changed)
+        [journey] = journeys(lab)
+        assert nodes(journey) == ["pod/a", "node1"]
+        assert (journey.hops[1].after.dst, journey.hops[1].after.dport) == (to, 10180)
 
     def test_the_end_of_the_tunnel_packet_is_news_about_the_packet_inside(self) -> None:
         lab = Imaginary()

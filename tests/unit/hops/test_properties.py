@@ -140,13 +140,20 @@ def frames_at(which: int, node: str, direction: str) -> set[int]:
     return {f.number for f in HEALTHY.frames if f.number in mine and f.direction == direction}
 
 
+BEHIND_NODE2 = [(0, "node2", "out"), (0, "pod/d", "in"), (1, "pod/d", "out"), (1, "node2", "in")]
+"""Without all of these, what is left is just what a node2 shows that answers by itself: undone rightly, as far as it
+goes.  That it should have been the pod is asked by the expectations of hops and endpoint."""
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.sets(st.sampled_from(NUMBERS), max_size=20))
 @example({1, 15, 16, 17, 18, 19, 20})
+@example({15, 16, 17, 18, 19, 20})
 def test_a_missing_frame_never_yields_a_passing_expectation_that_needs_it(gone: set[int]) -> None:
     [flow] = flows(without(HEALTHY, gone), [probe()], switches=SWITCHES)
+    shortened = all(frames_at(*end) <= gone for end in BEHIND_NODE2)
     for name, ask in PASSING.items():
-        if ask(flow).passed:
+        if ask(flow).passed and not (name == "reply undone" and shortened):
             for end in NEEDS[name]:
                 assert not frames_at(*end) <= gone, f"{name} passed without {end}"
 

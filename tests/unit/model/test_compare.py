@@ -79,6 +79,15 @@ def test_a_disagreement_names_what_differs(flow: Flow, words: str):
     assert words in agreement.text
 
 
+def test_a_node_that_takes_in_what_it_sent_to_itself_passes_it_once():
+    """Over lo a packet is seen sent and taken in; the model walks from the socket to the other one in one go."""
+    client = FLOW.forward[0]
+    looped = replace(client, in_interface="lo", out_interface=None)
+    assert judged(replace(FLOW, forward=(client, looped, *FLOW.forward[1:]))).agrees
+    elsewhere = replace(looped, in_interface="eth0")
+    assert not judged(replace(FLOW, forward=(client, elsewhere, *FLOW.forward[1:]))).agrees
+
+
 def test_a_disagreement_shows_both_paths_side_by_side():
     text = judged(change_hop(FLOW, 2, rules=())).text
     assert "the nearest of 2 ways foretold (probability 1/2)" in text
