@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hoplab.hops.evidence import ConntrackEvent, Loss, Tuple
+from hoplab.hops.reason import Reason
 
 Outcome = Literal["accepted", "rejected", "dropped", "unanswered"]
 
@@ -92,3 +93,5 @@ class Flow:
     """Evidence that the run's sockets could not keep: what was not seen may have been among it."""
     sender: str = ""
     """The namespace that the probe was sent from."""
+    reasons: tuple[Reason, ...] = ()
+    """Why it did not end as it should, the likeliest first; empty for a flow that did."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 from hoplab.hops.evidence import ConntrackEvent, Loss, Tuple
 from hoplab.hops.findings import Check
+from hoplab.hops.reason import Reason
 from hoplab.hops.story import Flow, Hop, Passage, RuleHit
 from hoplab.report.run import RunReport
 
@@ -31,6 +33,7 @@ def to_document(run: RunReport) -> Document:
         "artifacts": dict(run.artifacts),
         "losses": [_loss(loss) for loss in run.losses],
         "problems": list(run.problems),
+        "reasons": [_reason(reason) for reason in run.reasons],
     }
 
 
@@ -56,7 +59,12 @@ def _flow(flow: Flow) -> Document:
         "response": flow.response,
         "sender": flow.sender,
         "passages": [_passage(passage) for passage in flow.passages],
+        "reasons": [_reason(reason) for reason in flow.reasons],
     }
+
+
+def _reason(reason: Reason) -> Document:
+    return {**asdict(reason), "evidence": list(reason.evidence)}
 
 
 def _hop(hop: Hop) -> Document:

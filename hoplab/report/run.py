@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from hoplab.hops.evidence import Loss
 from hoplab.hops.findings import Check
+from hoplab.hops.reason import Reason
 from hoplab.hops.story import Flow, RuleHit
 
 Explain = Callable[[RuleHit], str]
@@ -32,6 +33,8 @@ class RunReport:
     losses: tuple[Loss, ...] = ()
     problems: tuple[str, ...] = ()
     """What went wrong beside the verdict: an artifact that could not be written, a note about the machine."""
+    reasons: tuple[Reason, ...] = ()
+    """What no single flow shows: a choice that is uneven over many flows, say.  Those of flows are with the flows."""
     version: int = 1
     """Of the JSON's format."""
 
