@@ -7,11 +7,14 @@ CI=true it fails instead, since a run that skipped what matters must not be gree
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     pytest.skip(f"this machine can't run a lab. {reason}")
 
 
+@pytest.fixture
+def host_to_itself() -> Iterator[None]:
+    """For tests that compare the host before and after, or keep something on it for a while: one of them at a time.
+
+    Tests run in several workers, maybe of several checkouts; a lock on the folder of temporary files is seen by all.
+    """
+    folder = os.open(tempfile.gettempdir(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def pytest_configure() -> None:
     """Take requests to end as in a terminal: tests send them, and nohup or a shell's `&` had them ignored."""
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -62,6 +79,7 @@ def pytest_configure() -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    # With workers (pytest-xdist) their parent looks at the host: before the first and after the last of them.
     # Nft and friends are where an ordinary user's PATH may not lead.
     os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
     if not hasattr(session.config, "workerinput"):

@@ -23,7 +23,7 @@ def scenario(folder, *arguments, prefix=(), env=None, **options):
 
 
 @pytest.fixture
-def covered():
+def covered(host_to_itself):
     """A folder below /var/lib that this user may write to; the lab has a /var/lib of its own."""
     try:
         folder = Path(tempfile.mkdtemp(prefix="hoplab-test-", dir="/var/lib"))

@@ -77,3 +77,24 @@ class TestHost:
         )
         assert done.returncode == 0, done.stderr
         assert fact in [change.partition(":")[0] for change in json.loads(done.stdout)]
+
+    @pytest.mark.lab
+    @pytest.mark.parametrize("workers", ["-n0", "-n2"])
+    @pytest.mark.parametrize(("command", "code"), [("ip link set lo up", 1), ("true", 0)])
+    def test_a_run_that_changed_it_fails_and_says_what(self, workers: str, command: str, code: int, tmp_path: Path):
+        """A run of two tests in namespaces of its own, where one of them changes what that run takes for the host."""
+        tests = tmp_path / "test_two.py"
+        tests.write_text(
+            f"import subprocess\ndef test_a(): subprocess.run({command.split()}, check=True)\ndef test_b(): pass\n"
+        )
+        own = ["unshare", "--user", "--map-root-user", "--net", "--mount"]
+        shown = ["sh", "-c", 'mount -t sysfs sysfs /sys && exec "$@"', "sh", sys.executable, "-m", "pytest"]
+        options = [workers, "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", str(tmp_path / "none.ini")]
+        (tmp_path / "none.ini").write_text("[pytest]\n")
+        done = subprocess.run(
+            [*own, *shown, *options, str(tests)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "2 passed" in done.stdout
+        assert ("this run changed the host" in done.stdout) is bool(code)
+        assert ("link lo: was" in done.stdout) is bool(code)

@@ -108,7 +108,7 @@ def test_a_good_manifest_with_one_piece_replaced(text: str, data: st.DataObject)
 
 
 @given(documents())
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_any_object_of_known_fields(document: dict[str, Any]) -> None:
     with contextlib.suppress(ManifestError):
         for obj in load(json.dumps(document), "any.json").objects:
