@@ -1,8 +1,9 @@
 """What every test run keeps to: lab tests run only where a lab can, and the host is the same afterwards.
 
 A test marked `lab` works in real namespaces, and with the programs that --setup
-installs.  Where one of them is missing, the test is skipped and says why; with
-CI=true it fails instead, since a run that skipped what matters must not be green.
+installs; one marked `needs` with those programs that only some scenarios need.  Where
+one of them is missing, the test is skipped and says why; with CI=true it fails
+instead, since a run that skipped what matters must not be green.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from hoplab.setup import packages
+from hoplab.setup import packages, programs
 from tests.host import Host
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,9 +50,18 @@ def lacking() -> str:
     return "" if entered.returncode == 0 else f"no sandbox: {entered.stderr.strip() or entered.returncode}"
 
 
+def lacking_for(item: pytest.Item) -> str:
+    """Why this test can't run here, '' when it can."""
+    if item.get_closest_marker("lab") is not None and (reason := lacking()):
+        return reason
+    wanted = [name for mark in item.iter_markers("needs") for name in mark.args]
+    absent = [name for name in wanted if programs.find(name) is None]
+    return f"missing: {', '.join(absent)}. `python3 lab.py --setup` unpacks them" if absent else ""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("lab") is None or not (reason := lacking()):
+    if not (reason := lacking_for(item)):
         return
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI=true, and this machine can't run a lab. {reason}", pytrace=False)

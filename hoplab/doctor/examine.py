@@ -33,6 +33,7 @@ def examine() -> list[Finding]:
     return [
         host.python_packages(),
         *host.programs(),
+        *host.servers(),
         host.iptables_variant(),
         host.cni_plugins(),
         *host.namespaces(),

@@ -13,7 +13,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from hoplab.doctor import topics
 from hoplab.doctor.topics import Finding, Topic
 from hoplab.net import kernel
 from hoplab.setup import packages
+from hoplab.setup import programs as programs_of_setup
 
 NOBODY = 65534
 ENOUGH_MEMORY_MB = 300
@@ -161,13 +162,35 @@ def programs() -> Iterable[Finding]:
             yield Finding(topic, "missing", "no such program")
 
 
-def _ask_version(path: str) -> subprocess.Popen[str] | None:
+def servers() -> Iterable[Finding]:
+    """Each program that only some scenarios run, with its version: installed, or unpacked by --setup."""
+    asked = []
+    for package in programs_of_setup.PROGRAMS:
+        found = programs_of_setup.find(package.program, str(ROOT))
+        asked.append((package, found, _ask_version(found.path, found.environment()) if found else None))
+    for package, found, process in asked:
+        topic = topics.unpacked(package.program, package.purpose, programs_of_setup.WITHOUT[package.program])
+        if found is None:
+            yield Finding(topic, "missing", f"no such program; {package.name} is the Debian package")
+        else:
+            version = _version(found.path, process)
+            broken = process is None or process.returncode != 0
+            yield Finding(topic, "missing" if broken else "ok", version)
+
+
+def _ask_version(path: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str] | None:
     # sysctl, ip and tc know -V, curl and tshark take it as --version; mnexec has only -v.
-    option = {"mnexec": "-v", "curl": "--version", "tshark": "--version", "ethtool": "--version"}
-    argument = option.get(os.path.basename(path), "-V")
+    option = {"mnexec": ["-v"], "curl": ["--version"], "tshark": ["--version"], "ethtool": ["--version"]}
+    option |= {"nginx": ["-v"], "haproxy": ["-v"], "dnsmasq": ["--version"], "kubectl": ["version", "--client"]}
+    arguments = option.get(os.path.basename(path), ["-V"])
     try:
         return subprocess.Popen(
-            [path, argument], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [path, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **(environment or {})},
         )
     except OSError:
         return None

@@ -168,3 +168,8 @@ def program(name: str, purpose: str, package: str, needed: bool) -> Topic:
     """The topic of one installed program."""
     without = NOTHING if needed else "the verdict; this program only helps people and tests"
     return Topic(name, purpose, f"sudo apt-get install {package}", without, needed)
+
+
+def unpacked(name: str, purpose: str, without: str) -> Topic:
+    """The topic of a program that --setup unpacks into the project, and that only some scenarios need."""
+    return Topic(name, purpose, "python3 lab.py --setup (unpacks it, nothing is installed)", without, False)

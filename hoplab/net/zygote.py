@@ -10,6 +10,8 @@ container of a real pod; the zygote is their parent and reaps them.
 from __future__ import annotations
 
 import array
+import contextlib
+import itertools
 import json
 import os
 import select
@@ -52,19 +54,42 @@ class PodSpec:
     sysctls: Mapping[str, str | int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ProgramSpec:
+    """A program to run in the namespaces of `inside_pid` (a node's or pod's holder).
+
+    `name` is what errors say, `files` are written first (absolute path inside -> text).  argv[0] is looked for on the
+    PATH of `env`, unless it has a slash.
+    """
+
+    name: str
+    inside_pid: int
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
 class Zygote:
     """The lab's end of the socket pair.  Start it before threads and heavy imports."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, theirs):
+        news, news_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs, news_theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_REQUEST)
         self.pid = os.fork()
         if self.pid == 0:
             ours.close()
-            _serve(theirs)
+            news.close()
+            _serve(theirs, news_theirs)
         theirs.close()
-        self._socket = ours
+        news_theirs.close()
+        self._socket, self._news = ours, news
+        self._numbers = itertools.count(1)
+        self._runs: dict[int, int] = {}
+        """pid -> number of the run that had it last: pids are used again."""
+        self._ended: dict[int, int] = {}
 
     def nodes(self, specs: Sequence[NodeSpec]) -> list[int]:
         """Make one holder a node; the pids, in order, once all namespaces exist.  Raises SpawnFailed."""
@@ -93,8 +118,50 @@ class Zygote:
         `log` is the descriptor that becomes its standard output and error.
         Raises SpawnFailed with the server's own words when a port can't be bound.
         """
-        request = {"what": "server", "name": name, "inside_pid": inside_pid, "config": dict(config)}
-        return self._ask([request], [log])[0]
+        return self._run({"what": "server", "name": name, "inside_pid": inside_pid, "config": dict(config)}, log)
+
+    def program(self, spec: ProgramSpec, log: int) -> int:
+        """Start a program in the namespaces of `spec.inside_pid`; its pid once it was executed.
+
+        It leads a process group and a session of its own.  `log` becomes its standard output and error.  Raises
+        SpawnFailed with the kernel's words when it can't be executed.  How it ended, `ended` tells.
+        """
+        request = {
+            "what": "program",
+            "name": spec.name,
+            "inside_pid": spec.inside_pid,
+            "argv": list(spec.argv),
+            "env": dict(spec.env),
+            "cwd": spec.cwd,
+            "files": dict(spec.files),
+        }
+        return self._run(request, log)
+
+    def _run(self, request: Mapping[str, Any], log: int) -> int:
+        number = next(self._numbers)
+        (pid,) = self._ask([{**request, "number": number}], [log])
+        self._runs[pid] = number
+        return pid
+
+    def fileno(self) -> int:
+        """Readable when a program or server has ended."""
+        return self._news.fileno()
+
+    def ended(self, pid: int) -> int | None:
+        """How a program or server ended (its exit code, or minus the signal's number); None while it runs.
+
+        Raises KeyError for a process that is neither.
+        """
+        while True:
+            try:
+                told = self._news.recv(64, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                break
+            if not told:
+                break
+            number, status = map(int, told.split())
+            self._ended[number] = status
+        return self._ended.get(self._runs[pid])
 
     def _ask(self, requests: Sequence[Mapping[str, Any]], fds: Sequence[int] = ()) -> list[int]:
         if not requests:
@@ -116,13 +183,16 @@ class Zygote:
         return pids
 
 
-def _serve(requests: socket.socket) -> NoReturn:
+def _serve(requests: socket.socket, news: socket.socket) -> NoReturn:
     kernel.die_with_parent(signal.SIGKILL)
+    # What a program leaves behind when it ends (nginx's workers) becomes the zygote's to reap.
+    kernel.adopt_orphans()
     # A terminal's Ctrl-C is the lab's to handle, and the lab's death ends the zygote anyhow.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, _reap)
+    runs: dict[int, int] = {}
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: _reap(news, runs))
     while True:
         body, ancillary, _flags, _address = requests.recvmsg(LARGEST_REQUEST, socket.CMSG_SPACE(4 * 4))
         if not body:
@@ -132,19 +202,29 @@ def _serve(requests: socket.socket) -> NoReturn:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
         # Children must be there when their answers are read: reap only between requests.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        answer = _make(json.loads(body), list(fds), requests)
+        wanted = json.loads(body)
+        answer = _make(wanted, list(fds), requests)
+        runs.update(zip(answer["pids"], (each.get("number", 0) for each in wanted), strict=True))
         for fd in fds:
             os.close(fd)
         requests.send(json.dumps(answer).encode())
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
-def _reap(_number: int, _frame: object) -> None:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
+def _reap(news: socket.socket, runs: dict[int, int]) -> None:
+    """Take in who has ended, and tell the lab of programs and servers among them (`runs`: pid -> number, 0: none)."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        number = runs.pop(pid, 0)
+        if not number:
             continue
-    except ChildProcessError:
-        return
+        with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionError):
+            news.send(f"{number} {os.waitstatus_to_exitcode(status)}".encode(), socket.MSG_DONTWAIT)
 
 
 def _make(requests: Sequence[Mapping[str, Any]], fds: list[int], door: socket.socket) -> dict[str, Any]:
@@ -160,10 +240,12 @@ def _make(requests: Sequence[Mapping[str, Any]], fds: list[int], door: socket.so
         os.close(told)
         started.append((pid, heard, request["name"]))
     errors = []
+    silent = {request["name"] for request in requests if request["what"] == "program"}
     for _pid, heard, name in started:
         with os.fdopen(heard, "rb") as pipe:
             said = _first_line(pipe.fileno())
-        if said != b"ready":
+        # A program says nothing: executing it closed the pipe.
+        if said != (b"" if name in silent else b"ready"):
             errors.append(f"{name}: {said.decode(errors='replace') or 'died before it was ready'}")
     if errors:
         for pid, _heard, _name in started:
@@ -194,6 +276,8 @@ def _child(request: Mapping[str, Any], fds: list[int], told: int) -> NoReturn:
             os.dup2(fds[0], 1)
             os.dup2(fds[0], 2)
             podserver.serve(podserver.ServerConfig.from_mapping(request["config"]), told)
+        if request["what"] == "program":
+            _become_program(request, fds[0], told)
         makers[request["what"]](request)
     except (OSError, ValueError, KeyError, TypeError) as error:
         os.write(told, f"{error}\n".encode())
@@ -272,6 +356,26 @@ def _become_pod(request: Mapping[str, Any]) -> None:
             knob.write(str(value))
     kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
     _loopback_up()
+
+
+def _become_program(request: Mapping[str, Any], log: int, told: int) -> NoReturn:
+    """Execute a program; the pipe `told` closes when that works, and stays to tell why when it does not."""
+    _enter(request["inside_pid"], ("net", "mnt", "uts"))
+    for path, text in request["files"].items():
+        _write(path, text)
+    os.setsid()
+    nothing = os.open("/dev/null", os.O_RDONLY)
+    for fd, place in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(fd, place)
+    # Its descriptors are these three; all others end with the exec.
+    os.set_inheritable(told, False)
+    os.closerange(3, told)
+    os.closerange(told + 1, 1 << 16)
+    os.chdir(request["cwd"])
+    # What this Python and the zygote ignore, a program must not inherit as ignored.
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    os.execvpe(request["argv"][0], request["argv"], request["env"])
 
 
 def _loopback_up() -> None:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from hoplab.setup import packages, stamp
+from hoplab.setup import packages, programs, stamp
 
 NEWEST = (3, 13)
 """The newest Python that is tested; a newer one is taken all the same when there is no other."""
@@ -36,7 +36,14 @@ def make(here: str) -> str:
     """Install what is missing; the problem that remains, '' when all is there."""
     # Others than its maker use the environment, too.
     os.umask(0o022)
-    return packages.make(say) or make_venv(here) or _load_bridge_netfilter()
+    problem = packages.make(say) or make_venv(here)
+    if problem:
+        return problem
+    programs.make(here, say)
+    user = owner(here)
+    if user is not None and os.path.isdir(programs.folder(here)):
+        give(programs.folder(here), user)
+    return _load_bridge_netfilter()
 
 
 def make_venv(here: str) -> str:

@@ -1,12 +1,14 @@
 """A real environment: made, used, outdated, half-made, moved, and mended by --setup each time."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from hoplab.setup import stamp
-from tests.unit.door.clones import clone, lab
+from hoplab.setup.programs import PROGRAMS
+from tests.unit.door.clones import clone, lab, program
 
 COMMAND_LINE = """
 import sys
@@ -16,7 +18,18 @@ raise SystemExit(7)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def installed(tmp_path_factory):
+    """A machine where the programs that --setup would unpack are installed."""
+    folder = tmp_path_factory.mktemp("installed")
+    for package in PROGRAMS:
+        program(folder / package.program, "#!/bin/sh\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(folder), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, installed):
     """A clone whose environment is there; its requirements need no network, its command line prints its arguments."""
     here = clone(tmp_path_factory.mktemp("made") / "clone")
     (here / "hoplab" / "cli").mkdir()

@@ -16,8 +16,11 @@ from tests.host import Host
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def item(*marks: str) -> pytest.Item:
-    return SimpleNamespace(get_closest_marker=lambda name: name if name in marks else None)  # type: ignore[return-value]
+def item(*marks: str, needs: tuple[str, ...] = ()) -> pytest.Item:
+    wanted = [pytest.mark.needs(*needs).mark] if needs else []
+    return SimpleNamespace(  # type: ignore[return-value]
+        get_closest_marker=lambda name: name if name in marks else None, iter_markers=lambda name: wanted
+    )
 
 
 class TestLabTests:
@@ -38,6 +41,12 @@ class TestLabTests:
     def test_others_run(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setenv("CI", "true")
         conftest.pytest_runtest_setup(item())
+        conftest.pytest_runtest_setup(item(needs=("sh",)))
+
+    def test_a_program_that_only_some_need_is_named(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setenv("CI", "true")
+        with pytest.raises(pytest.fail.Exception, match=r"missing: no-such-server. .*--setup"):
+            conftest.pytest_runtest_setup(item(needs=("sh", "no-such-server")))
 
 
 class TestHost:
