@@ -9,6 +9,7 @@ from hoplab.hops.evidence import Frame
 from hoplab.hops.exchange import Exchange
 from hoplab.hops.join import Journey
 from hoplab.hops.packet import ACK, FIN, RST, SYN, Arp
+from hoplab.hops.proxy_protocol import without_proxy_header
 from hoplab.hops.story import Hop, Outcome, RuleHit
 from hoplab.hops.words import icmp_words, rule_words, tuple_words
 
@@ -54,8 +55,19 @@ def _tcp_ending(exchange: Exchange, arps: Arps) -> Ending:
     if answer is None:
         resets = [j for j in exchange.reply if j.packet.flags & RST]
         return _unaccepted(exchange, syns, [*syn_acks, *resets], arps)
-    first = _answered(syns, answer)
-    asked = [j for j in exchange.forward if j.packet.payload]
+    return _connected_ending(exchange, _answered(syns, answer), answer, arps)
+
+
+def request_ending(exchange: Exchange, arps: Arps = ()) -> Ending:
+    """The end of a request on a connection that was there before: its first packet is the request itself."""
+    asked = next((j for j in exchange.forward if j.packet.payload), None)
+    answer = next((j for j in exchange.reply if j.packet.payload and exchange.arrived(j)), None)
+    return _connected_ending(exchange, asked, answer, arps)
+
+
+def _connected_ending(exchange: Exchange, first: Journey | None, answer: Journey | None, arps: Arps) -> Ending:
+    # A PROXY protocol header is no request: nobody answers it.
+    asked = [j for j in exchange.forward if without_proxy_header(j.packet.payload)]
     arrived = [j for j in exchange.reply if exchange.arrived(j)]
     if not asked or any(j.packet.payload for j in arrived):
         return Ending("accepted", "", first, answer)

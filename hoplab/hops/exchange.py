@@ -221,6 +221,21 @@ def _tcp_answers(forward: list[Journey], isn: int) -> Callable[[Journey, bool], 
     return answers
 
 
+def stream_of(packets: Iterable[Packet], base: int) -> bytes:
+    """The bytes of one direction in their order, from the sequence number `base` on, as far as none is missing."""
+    pieces: dict[int, bytes] = {}
+    for packet in packets:
+        offset = _distance(packet.seq, base)
+        if packet.payload and offset < FAR:
+            pieces[offset] = max(packet.payload, pieces.get(offset, b""), key=len)
+    stream = b""
+    for offset in sorted(pieces):
+        if offset > len(stream):
+            break
+        stream += pieces[offset][len(stream) - offset :]
+    return stream
+
+
 def _occupies(packet: Packet) -> int:
     """How many sequence numbers a segment takes."""
     return len(packet.payload) + bool(packet.flags & SYN) + bool(packet.flags & FIN)

@@ -8,20 +8,21 @@ The outcome is what the sender's own interface saw come in, and nothing else:
 - dropped: nothing came, and a rule trace shows the rule or policy that took the packet;
 - unanswered: nothing came and no trace says why; the reason tells where it was last seen.
 
-A proxy ends one connection and begins another: its second leg is a flow of its own,
-with the proxy as sender.
+A proxy ends one connection and begins another: that is a flow of its own with the proxy
+as sender, and a leg of the first one's story where something seen joins them (`legs`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hoplab.hops.conntrack import Entries
-from hoplab.hops.ending import Ending, ending_of
+from hoplab.hops.ending import Ending, ending_of, request_ending
 from hoplab.hops.evidence import ConntrackEvent, Evidence, Tuple
-from hoplab.hops.exchange import FAR, MASK, Exchange, Exchanges, ProbeKey
+from hoplab.hops.exchange import Exchange, Exchanges, ProbeKey, stream_of
 from hoplab.hops.join import Joined, Journey, join
+from hoplab.hops.legs import Told, with_legs
 from hoplab.hops.packet import FIN, SYN
 from hoplab.hops.story import Flow, Hop, Passage
 from hoplab.hops.traces import OBSERVER_TABLE
@@ -47,31 +48,55 @@ def flows(
 
 def flows_of(evidence: Evidence, joined: Joined, probes: Sequence[ProbeKey]) -> tuple[Flow, ...]:
     """`flows` for evidence that was joined before."""
-    exchanges = Exchanges(joined.journeys, probes)
-    entries = Entries(evidence.conntrack)
-    return tuple(_tell(exchanges.of(probe), entries, joined, evidence) for probe in probes)
+    teller = _Teller(Exchanges(joined.journeys, probes), Entries(evidence.conntrack), joined, evidence)
+    return with_legs([teller.tell(probe) for probe in probes], joined.journeys, teller)
 
 
-def _tell(exchange: Exchange, entries: Entries, joined: Joined, evidence: Evidence) -> Flow:
-    probe = exchange.probe
-    ending = ending_of(exchange, joined.arps)
-    told = _with_conntrack(exchange, entries)
-    forward = told[id(ending.first)].hops if ending.first else ()
-    reply = told[id(ending.answer)].hops if ending.answer else ()
-    passages = sorted(told.values(), key=lambda passage: passage.hops[0].time_ns)
-    return Flow(
-        probe.name,
-        probe.protocol,
-        ending.outcome,
-        forward,
-        reply,
-        tuple(passages),
-        _last_states(passages),
-        ending.reason,
-        _response(exchange, ending),
-        evidence.losses,
-        probe.sender,
-    )
+@dataclass(frozen=True, slots=True)
+class _Teller:
+    """Tells flows from one run's evidence."""
+
+    exchanges: Exchanges
+    entries: Entries
+    joined: Joined
+    evidence: Evidence
+
+    def tell(self, probe: ProbeKey) -> Told:
+        """The flow that begins with the probe's first packet."""
+        exchange = self.exchanges.of(probe)
+        return self._told(exchange, ending_of(exchange, self.joined.arps))
+
+    def tell_request(self, probe: ProbeKey, since_ns: int, until_ns: int) -> Told:
+        """The flow that is one request on an older connection of the probe's; until_ns 0: to the end."""
+        whole = self.exchanges.of(probe)
+
+        def within(journeys: Sequence[Journey]) -> tuple[Journey, ...]:
+            return tuple(j for j in journeys if since_ns <= j.started_ns and not 0 < until_ns <= j.started_ns)
+
+        parts = within(whole.forward), within(whole.reply), within(whole.errors)
+        exchange = Exchange(replace(probe, started_ns=since_ns, ended_ns=until_ns), *parts, whole.isn)
+        return self._told(exchange, request_ending(exchange, self.joined.arps))
+
+    def _told(self, exchange: Exchange, ending: Ending) -> Told:
+        probe = exchange.probe
+        told = _with_conntrack(exchange, self.entries)
+        forward = told[id(ending.first)].hops if ending.first else ()
+        reply = told[id(ending.answer)].hops if ending.answer else ()
+        passages = sorted(told.values(), key=lambda passage: passage.hops[0].time_ns)
+        flow = Flow(
+            probe.name,
+            probe.protocol,
+            ending.outcome,
+            forward,
+            reply,
+            tuple(passages),
+            _last_states(passages),
+            ending.reason,
+            _response(exchange, ending),
+            self.evidence.losses,
+            probe.sender,
+        )
+        return Told(exchange, ending, flow)
 
 
 def _with_conntrack(exchange: Exchange, entries: Entries) -> dict[int, Passage]:
@@ -138,14 +163,4 @@ def _response(exchange: Exchange, ending: Ending) -> str:
     start = next((p.seq + 1 for p in arrived if p.flags & SYN), None)
     if start is None:
         return ""
-    pieces: dict[int, bytes] = {}
-    for packet in arrived:
-        offset = (packet.seq - start) & MASK
-        if packet.payload and offset < FAR:
-            pieces[offset] = max(packet.payload, pieces.get(offset, b""), key=len)
-    stream = b""
-    for offset in sorted(pieces):
-        if offset > len(stream):
-            break
-        stream += pieces[offset][len(stream) - offset :]
-    return stream.decode("utf-8", "replace")
+    return stream_of(arrived, start).decode("utf-8", "replace")

@@ -95,3 +95,31 @@ class Flow:
     """The namespace that the probe was sent from."""
     reasons: tuple[Reason, ...] = ()
     """Why it did not end as it should, the likeliest first; empty for a flow that did."""
+    legs: tuple[Leg, ...] = ()
+    """The connections that proxies opened to pass it on, in the order of their beginning."""
+    beyond: str = ""
+    """Where the receiver was seen to open connections, but none of them belongs to this flow: why not."""
+    doubtful: int = 0
+    """Connections that its receiver opened meanwhile, and that other requests may as well have caused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """A connection by which a proxy passed a flow on: a flow of its own, whose sender is the proxy.
+
+    The client's own connection is leg 1; what its receiver opened is leg 2, what that one's receiver
+    opened leg 3.
+    """
+
+    number: int
+    flow: Flow
+    joined_by: tuple[str, ...]
+    """What was seen that makes it part of the story, in words."""
+    carried: bool = True
+    """Whether the request, or a header that names it, was seen on it; else only its time says whose it is."""
+    reused: bool = False
+    """Whether the connection had served another request before: then `flow` begins with the request, not a SYN."""
+    proxy_header: str = ""
+    """The PROXY protocol header that it began with, in words; '' for none."""
+    forwarded: tuple[str, ...] = ()
+    """What the proxy told of its client in HTTP headers: 'X-Forwarded-For: 203.0.113.10', ..."""

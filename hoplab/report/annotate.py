@@ -61,19 +61,21 @@ def frame_comments(
     """
     leaving = {frame.number for frame in frames if frame.direction == "out"}
     comments: defaultdict[int, list[str]] = defaultdict(list)
-    for number, flow in enumerate(flows, 1):
+    every = [(f"flow {n}", flow) for n, flow in enumerate(flows, 1)]
+    every += [(f"flow {n}, leg {leg.number}", leg.flow) for n, flow in enumerate(flows, 1) for leg in flow.legs]
+    for what, flow in every:
         for passage in flow.passages:
             again = " (again)" if passage.retransmission else ""
             for place, hop in enumerate(passage.hops, 1):
                 where = f"{passage.label}{again}, hop {place} of {len(passage.hops)}: {hop.node}"
                 done = _done(hop, explain)
                 for frame in hop.frames:
-                    comments[frame].append(f"flow {number}: {where}")
+                    comments[frame].append(f"{what}: {where}")
                     if frame in leaving:
-                        comments[frame] += [f"flow {number}: {one}" for one in done]
+                        comments[frame] += [f"{what}: {one}" for one in done]
                 if hop.out_interface is None and hop.frames:
                     refused = [one for one in done if one.startswith(("drop", "reject"))]
-                    comments[hop.frames[-1]] += [f"flow {number}: {one}" for one in refused]
+                    comments[hop.frames[-1]] += [f"{what}: {one}" for one in refused]
     return {frame: tuple(dict.fromkeys(texts)) for frame, texts in comments.items()}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from hoplab.hops.evidence import ConntrackEvent, Loss, Tuple
 from hoplab.hops.findings import Check
 from hoplab.hops.reason import Reason
-from hoplab.hops.story import Flow, Hop, Passage, RuleHit
+from hoplab.hops.story import Flow, Hop, Leg, Passage, RuleHit
 from hoplab.report.run import RunReport
 
 Document = dict[str, Any]
@@ -60,7 +60,23 @@ def _flow(flow: Flow) -> Document:
         "sender": flow.sender,
         "passages": [_passage(passage) for passage in flow.passages],
         "reasons": [_reason(reason) for reason in flow.reasons],
+        "legs": [_leg(leg) for leg in flow.legs],
+        "beyond": flow.beyond,
     }
+
+
+def _leg(leg: Leg) -> Document:
+    """The fields of a flow, and what makes it a leg of another one."""
+    told = {
+        "leg": leg.number,
+        "joined_by": list(leg.joined_by),
+        "carried": leg.carried,
+        "reused": leg.reused,
+        "proxy_header": leg.proxy_header,
+        "forwarded": list(leg.forwarded),
+    }
+    flow = {key: value for key, value in _flow(leg.flow).items() if key not in ("legs", "beyond")}
+    return told | flow
 
 
 def _reason(reason: Reason) -> Document:

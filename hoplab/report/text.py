@@ -85,10 +85,15 @@ def _told_once(flows: Sequence[Flow], *, everything: bool) -> Iterator[tuple[int
     """Flows with their number, and the number of an earlier one that went the same way (0 for none)."""
     ways: dict[object, int] = {}
     for number, flow in enumerate(flows, 1):
-        way = (flow.outcome, flow.reason, *((h.node, h.in_interface, h.out_interface, h.rewrite) for h in flow.forward))
-        way += ("back", *((h.node, h.in_interface, h.out_interface, h.rewrite) for h in flow.reply))
-        like = ways.setdefault(way, number)
+        way = [(one.outcome, one.reason, *_ways(one)) for one in (flow, *(leg.flow for leg in flow.legs))]
+        like = ways.setdefault((flow.beyond, *way), number)
         yield number, flow, 0 if everything or like == number else like
+
+
+def _ways(flow: Flow) -> Iterator[object]:
+    for hops in (flow.forward, flow.reply):
+        yield from ((h.node, h.in_interface, h.out_interface, h.rewrite) for h in hops)
+        yield "back"
 
 
 def _head(number: int, flow: Flow) -> Text:
@@ -99,6 +104,21 @@ def _head(number: int, flow: Flow) -> Text:
 
 def _flow(number: int, flow: Flow, verbosity: int, explain: Explain) -> Iterator[RenderableType]:
     yield _head(number, flow)
+    yield from _told(flow, verbosity, explain)
+    for leg in flow.legs:
+        head = Text.assemble((f"leg {leg.number}  ", "bold"), (visible(leg.flow.sender, LONGEST), _NAME))
+        head.append(" goes on in a connection of its own" if not leg.reused else " goes on in a connection it has kept")
+        head.append("  ").append(leg.flow.outcome, f"bold {_OUTCOME_STYLE[leg.flow.outcome]}")
+        yield _indented(2, head)
+        for words in (*leg.joined_by, *filter(None, [leg.proxy_header]), *leg.forwarded):
+            yield _indented(4, Text(visible(words, 2 * LONGEST), "magenta"))
+        yield from _told(leg.flow, verbosity, explain)
+    if flow.beyond:
+        yield _indented(2, Text(visible(flow.beyond, 2 * LONGEST), _QUIET))
+
+
+def _told(flow: Flow, verbosity: int, explain: Explain) -> Iterator[RenderableType]:
+    """One connection, or one exchange of datagrams: why it failed, its ways, its packets."""
     if flow.reason:
         yield _indented(2, Text(visible(flow.reason, 4 * LONGEST), _OUTCOME_STYLE[flow.outcome]))
     for title, hops in (("there", flow.forward), ("back", flow.reply)):

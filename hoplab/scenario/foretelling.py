@@ -9,8 +9,9 @@ Rules and routes are read when the first probe leaves, and again after each chan
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from hoplab.cluster.cluster import Cluster
 from hoplab.cluster.node import PodOnNode
@@ -101,22 +102,31 @@ class Foreteller:
                 yield name, running
 
     def compare(self, probes: Sequence[Probe], results: Sequence[ProbeResult], flows: Sequence[Flow]) -> None:
-        """Hold these flows against what was foretold at the last look."""
+        """Hold these flows, and the connections that proxies opened for them, against what was foretold last."""
         self._refresh()
         if not self._stations:
             return
         forwarders = {machine.name for machine in self.cluster.net.hosts if machine.params.get("forward")}
         for probe, result, flow in zip(probes, results, flows, strict=True):
-            try:
-                foretold, seen = self._of(probe, result, flow)
-            except (RulesetError, Unforeseeable, ValueError, KeyError) as error:
-                self.unforeseen[f"{flow.name}: {error}"] = None
-                continue
-            agreement = compare(_as_delivered(seen, forwarders), foretold, is_masquerade=is_masquerade)
-            if agreement.agrees:
-                self.agreed += 1
-            else:
-                self.disagreements.append(f"{flow.name}: {agreement.text}")
+            self._hold(flow, forwarders, partial(self._of, probe, result, flow))
+            for leg in flow.legs:
+                # The packets of a connection that was there before follow their conntrack entry, and no rule.
+                if not leg.reused:
+                    self._hold(leg.flow, forwarders, partial(self._of_leg, leg.flow))
+
+    def _hold(
+        self, flow: Flow, forwarders: Collection[str], of: Callable[[], tuple[tuple[FlowPrediction, ...], Flow]]
+    ) -> None:
+        try:
+            foretold, seen = of()
+        except (RulesetError, Unforeseeable, ValueError, KeyError) as error:
+            self.unforeseen[f"{flow.name}: {error}"] = None
+            return
+        agreement = compare(_as_delivered(seen, forwarders), foretold, is_masquerade=is_masquerade)
+        if agreement.agrees:
+            self.agreed += 1
+        else:
+            self.disagreements.append(f"{flow.name}: {agreement.text}")
 
     def check(self) -> Check | None:
         """The run's check; None when no flow could be compared."""
@@ -150,11 +160,22 @@ class Foreteller:
             at, interface = self._owner(probe.next_hop)
             packet = replace(packet, in_interface=interface)
             seen = replace(flow, forward=flow.forward[1:])
+        return self._any_port(at, packet, sent.sport), seen
+
+    def _of_leg(self, flow: Flow) -> tuple[tuple[FlowPrediction, ...], Flow]:
+        """The predictions for a connection that a proxy opened, as its first packet was made."""
+        if not flow.forward:
+            raise ValueError("its first packet was not seen")
+        made = flow.forward[0].before
+        packet = Packet(made.src, None, made.dst, made.dport, flow.protocol)
+        return self._any_port(flow.sender, packet, made.sport), flow
+
+    def _any_port(self, at: str, packet: Packet, sport: int) -> tuple[FlowPrediction, ...]:
         try:
-            return self._foretell(at, packet), seen
+            return self._foretell(at, packet)
         except Unforeseeable:
             # A rule looks at the source port: then each flow is one of its own.
-            return self._foretell(at, replace(packet, sport=sent.sport)), seen
+            return self._foretell(at, replace(packet, sport=sport))
 
     def _foretell(self, at: str, packet: Packet) -> tuple[FlowPrediction, ...]:
         key = (at, packet)

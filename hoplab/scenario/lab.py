@@ -16,11 +16,10 @@ from hoplab.cluster.applying import apply
 from hoplab.cluster.cluster import Cluster
 from hoplab.cluster.node import NodeAgent, PodOnNode
 from hoplab.errors import InputError
-from hoplab.hops import verdict
 from hoplab.hops.evidence import ConntrackEvent
 from hoplab.hops.findings import Check
 from hoplab.hops.flow import ProbeKey, flows
-from hoplab.hops.story import Flow, Outcome
+from hoplab.hops.story import Flow
 from hoplab.kube.load import load
 from hoplab.kube.types import Service, ServicePort
 from hoplab.net.cni import write_config
@@ -28,6 +27,7 @@ from hoplab.net.namespaces import Namespace
 from hoplab.probe.prober import Prober
 from hoplab.probe.result import Probe, ProbeResult
 from hoplab.scenario.foretelling import Foreteller
+from hoplab.scenario.sent import Sent
 from hoplab.watch.observer import Observer, Target
 
 WINDOW = 16
@@ -91,102 +91,6 @@ class ServiceRef:
     def at_cluster_ip(self) -> Destination:
         """Its cluster IP, for pods and nodes."""
         return Destination(self.cluster_ip, self.port.port, self.service.key)
-
-
-class Sent:
-    """A probe that was sent and its flow; each `expect_...` adds one check to the run and returns it."""
-
-    def __init__(self, lab: Lab, flow: Flow, result: ProbeResult) -> None:
-        self._lab, self.flow, self.result = lab, flow, result
-
-    @property
-    def pod(self) -> str:
-        """Name of the pod that answered, by its own word."""
-        return self.result.pod
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """The namespaces that the first packet was seen in, in order."""
-        return tuple(hop.node for hop in self.flow.forward)
-
-    def _keep(self, check: Check) -> Check:
-        return self._lab.keep(check)
-
-    def expect_outcome(self, outcome: Outcome, name: str = "") -> Check:
-        """How the exchange ended, as the sender's interface saw it."""
-        return self._keep(verdict.expect_outcome(self.flow, outcome, name))
-
-    def expect_hops(self, *nodes: str, name: str = "") -> Check:
-        """The namespaces that the first packet passed, exactly these in this order."""
-        return self._keep(verdict.expect_hops(self.flow, *nodes, name=name))
-
-    def expect_reply_hops(self, *nodes: str, name: str = "") -> Check:
-        """The namespaces that the first answer passed."""
-        return self._keep(verdict.expect_reply_hops(self.flow, *nodes, name=name))
-
-    def expect_dnat(self, on: str, to: PodOnNode | NodeAgent | str, port: int, name: str = "") -> Check:
-        """On that node the destination became this pod's, node's or given address."""
-        return self._keep(verdict.expect_dnat(self.flow, on, _address(to), port, name))
-
-    def expect_masquerade(self, on: str, name: str = "", **options: Any) -> Check:
-        """On that node a masquerade rule took the packet and its source changed."""
-        return self._keep(verdict.expect_masquerade(self.flow, on, name=name, **options))
-
-    def expect_no_masquerade(self, on: str, name: str = "") -> Check:
-        """On that node the source stayed, and the traced rules show why."""
-        return self._keep(verdict.expect_no_masquerade(self.flow, on, name))
-
-    def expect_no_nat(self, on: str = "", name: str = "") -> Check:
-        """No address or port changed on that node, or on the whole way."""
-        return self._keep(verdict.expect_no_nat(self.flow, on, name))
-
-    def expect_source_seen(self, address: PodOnNode | NodeAgent | str, at: str = "", name: str = "") -> Check:
-        """The source address with which the packet came to its receiver."""
-        return self._keep(verdict.expect_source_seen(self.flow, _address(address), at, name))
-
-    def expect_endpoint(self, *pods: PodOnNode, port: int, name: str = "") -> Check:
-        """The packet was delivered to one of these pods and answered."""
-        return self._keep(verdict.expect_endpoint(self.flow, [(pod.ips[0], port) for pod in pods], name))
-
-    def expect_reply_undone(self, name: str = "") -> Check:
-        """Each rewrite was undone on the way back, and the sender got its answer from whom it addressed."""
-        return self._keep(verdict.expect_reply_undone(self.flow, name))
-
-    def expect_conntrack(self, on: str, name: str = "", **options: Any) -> Check:
-        """That node's connection tracking remembers the rewrite."""
-        return self._keep(verdict.expect_conntrack(self.flow, on, name=name, **options))
-
-    def expect_rule(self, on: str, name: str = "", **options: Any) -> Check:
-        """The first packet met this rule there."""
-        return self._keep(verdict.expect_rule(self.flow, on, name=name, **options))
-
-    def expect_complete(self, name: str = "") -> Check:
-        """The whole exchange went through: handshake, request, answer, and both ends' FIN, on the same way."""
-        ways = {tuple(h.node for h in p.hops) for p in self.flow.passages if not p.reply and p.label != "RST"}
-        backs = {tuple(h.node for h in p.hops) for p in self.flow.passages if p.reply}
-        labels = [p.label for p in self.flow.passages]
-        observed = f"{', '.join(labels) or 'nothing'}; {len(ways)} way(s) there, {len(backs)} back"
-        if not self.result.complete:
-            observed += f"; {self.result.outcome}: {self.result.reason or 'not finished'}"
-        passed = self.result.complete and len(ways) == 1 and len(backs) == 1
-        frames = tuple(f"frame {n}" for p in self.flow.passages for h in p.hops for n in h.frames)
-        return self._keep(
-            Check(
-                name or "the whole exchange",
-                passed,
-                "handshake, request, answer and end of both directions, each packet by the same way",
-                observed,
-                (f"frames {frames[0].split()[1]} to {frames[-1].split()[1]}",) if frames else (),
-            )
-        )
-
-
-def _address(what: PodOnNode | NodeAgent | str) -> str:
-    if isinstance(what, PodOnNode):
-        return what.ips[0]
-    if isinstance(what, NodeAgent):
-        return what.node.addresses[0]
-    return what
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +310,7 @@ class Lab:
             self.foreteller.compare(probes, results, found)
         if keep:
             self.flows += found
-        return [Sent(self, flow, result) for flow, result in zip(found, results, strict=True)]
+        return [Sent(self.keep, flow, result) for flow, result in zip(found, results, strict=True)]
 
     def switches(self) -> Collection[str]:
         """Names of the namespaces that only bridge."""
@@ -414,8 +318,12 @@ class Lab:
 
 
 def entry_node(flow: Flow) -> str:
-    """The namespace that the balancer handed the flow to, '' when it handed it to nobody."""
-    nodes = [hop.node for hop in flow.forward]
+    """The namespace that the balancer handed the flow to, '' when it handed it to nobody.
+
+    A balancer that ends connections hands it on in one of its own.
+    """
+    leg = next((leg for leg in reversed(flow.legs) if leg.flow.sender == "lb"), None)
+    nodes = [hop.node for hop in (leg.flow if leg else flow).forward]
     after = nodes[nodes.index("lb") + 1 :] if "lb" in nodes else []
     return after[0] if after else ""
 
