@@ -12,12 +12,12 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from hoplab.kube import schema, validate
-from hoplab.kube.defaults import CLUSTER_SCOPED, defaulted
+from hoplab.kube.defaults import defaulted
 from hoplab.kube.formats import REQUIRED
-from hoplab.kube.objects import KubeObject, Loaded
+from hoplab.kube.objects import KubeObject, Loaded, meta_of
 from hoplab.kube.problems import ManifestError, Path, Problem, field_name
 from hoplab.kube.together import check_together
-from hoplab.kube.types import ObjectMeta, Origin
+from hoplab.kube.types import Origin
 from hoplab.kube.versions import CURRENT, Modern, modernize
 from hoplab.kube.yaml_reader import Document, read_yaml
 
@@ -151,7 +151,7 @@ def _object(document: Document, file: str, problems: list[Problem], warnings: li
         problems += sorted(told, key=lambda problem: problem.line)
         return None
     made = defaulted(data)
-    return KubeObject(version, kind, _meta(made), made, Origin(file, document.line), document.lines)
+    return KubeObject(version, kind, meta_of(made), made, Origin(file, document.line), document.lines)
 
 
 def _told(path: Path, message: str, modern: Modern, document: Document, file: str) -> Problem:
@@ -171,15 +171,3 @@ def _unknown(version: str, kind: str, file: str, document: Document) -> Problem:
         return Problem(file, document.line_of(("apiVersion",)), "apiVersion", message)
     message = f"the lab knows no kind {kind} ({version}){schema.nearest(kind, [k for _v, k in known])}"
     return Problem(file, document.line_of(("kind",)), "kind", message)
-
-
-def _meta(document: Mapping[str, Any]) -> ObjectMeta:
-    meta = document.get("metadata") or {}
-    namespace = "" if document["kind"] in CLUSTER_SCOPED else meta["namespace"]
-    return ObjectMeta(
-        meta["name"],
-        namespace,
-        meta.get("uid") or "",
-        dict(meta.get("labels") or {}),
-        dict(meta.get("annotations") or {}),
-    )

@@ -3,7 +3,8 @@
 Every write gets the next number of one sequence, the resourceVersion.  Who updates an
 object that somebody else changed meanwhile gets a Conflict and must read it again; who
 watches gets every change since the number that he knows, in order, or is told that the
-memory does not reach back so far and must list again.  No threads, no clock, no I/O.
+memory does not reach back so far and must list again.  No clock and no I/O; the lock is the
+caller's, so that the threads of an API server and of controllers can share one store.
 Source: the API concepts "resource versions" and "efficient detection of changes",
 apimachinery's pkg/api/errors and apiserver's storage/etcd3/store.go.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -24,8 +26,6 @@ HISTORY = 1000
 """Changes that are remembered; the real one keeps five minutes of them."""
 
 EVERYTHING = Selector()
-Key = tuple[str, str, str]
-"""kind, namespace, name"""
 
 
 class StoreError(HoplabError):
@@ -51,6 +51,12 @@ class Conflict(StoreError):
     """The object is not the one that was read: another version, or another object of that name."""
 
     status, reason = 409, "Conflict"
+
+
+class Forbidden(StoreError):
+    """Nobody may do that now."""
+
+    status, reason = 403, "Forbidden"
 
 
 class TooOld(StoreError):
@@ -84,64 +90,116 @@ class _Change:
 
 
 class Store:
-    """Objects by kind, namespace and name.  What it returns is shared: change copies only."""
+    """Objects by kind, namespace and name.  What it returns is shared: change copies only.
 
-    def __init__(self, new_uid: Callable[[], str], history: int = HISTORY) -> None:
-        self._new_uid = new_uid
-        self._objects: dict[Key, KubeObject] = {}
+    `lock` is held during every call (give a reentrant one where threads share the store);
+    whoever must read and write in one piece holds `store.lock` around both.  `now` gives the
+    creationTimestamp of objects that have none (RFC 3339, whole seconds).
+    """
+
+    def __init__(
+        self,
+        new_uid: Callable[[], str],
+        history: int = HISTORY,
+        *,
+        lock: AbstractContextManager[object] | None = None,
+        now: Callable[[], str] | None = None,
+    ) -> None:
+        self.lock: AbstractContextManager[object] = nullcontext() if lock is None else lock
+        self.new_uid, self._now = new_uid, now
+        self._objects: dict[str, dict[tuple[str, str], KubeObject]] = {}
+        self._in_order: dict[str, tuple[KubeObject, ...]] = {}
+        self._kind_versions: dict[str, int] = {}
         self._changes: deque[_Change] = deque(maxlen=history)
         self._listeners: list[Callable[[], None]] = []
         self.version = 0
         """Number of the last change."""
+        self.deletions = 0
+        """How many objects were removed, or marked to be, so far: whoever cleans up behind them looks here."""
 
     def get(self, kind: str, name: str, namespace: str = "default") -> KubeObject:
         """One object; namespace "" for kinds that have none.  Raises NotFound."""
-        found = self._objects.get((kind, namespace, name))
+        found = self.find(kind, name, namespace)
         if found is None:
             raise NotFound(f'{resource_of(kind)} "{name}" not found')
         return found
 
+    def find(self, kind: str, name: str, namespace: str = "default") -> KubeObject | None:
+        """One object, None when it is not there."""
+        with self.lock:
+            return self._objects.get(kind, {}).get((namespace, name))
+
+    def each(self, kind: str) -> tuple[KubeObject, ...]:
+        """The objects of a kind in the order of their creation; the same tuple until one of them changes."""
+        with self.lock:
+            found = self._in_order.get(kind)
+            if found is None:
+                found = self._in_order[kind] = tuple(self._objects.get(kind, {}).values())
+            return found
+
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of which there is an object."""
+        with self.lock:
+            return tuple(kind for kind, objects in self._objects.items() if objects)
+
+    def version_of(self, *kinds: str) -> int:
+        """Number of the last change of an object of these kinds; 0 when there was none."""
+        with self.lock:
+            return max((self._kind_versions.get(kind, 0) for kind in kinds), default=0)
+
     def list(self, kind: str, namespace: str | None = None, selector: Selector = EVERYTHING) -> Listing:
-        """The objects of a kind, of one namespace or (None) of all."""
-        found = (
-            obj
-            for key, obj in sorted(self._objects.items())
-            if key[0] == kind and namespace in (None, key[1]) and selector.matches(obj.meta.labels)
-        )
-        return Listing(tuple(found), self.version)
+        """The objects of a kind, of one namespace or (None) of all, by namespace and name."""
+        with self.lock:
+            found = (
+                obj
+                for key, obj in sorted(self._objects.get(kind, {}).items())
+                if namespace in (None, key[0]) and selector.matches(obj.meta.labels)
+            )
+            return Listing(tuple(found), self.version)
 
     def create(self, obj: KubeObject) -> KubeObject:
         """Store a new object; returns it with uid, generation and resourceVersion.  Raises AlreadyExists."""
-        if obj.key in self._objects:
-            raise AlreadyExists(f'{resource_of(obj.kind)} "{obj.meta.name}" already exists')
-        return self._put(None, _stamped(obj, obj.meta.uid or self._new_uid(), 1, self.version + 1))
+        with self.lock:
+            if self.find(obj.kind, obj.meta.name, obj.meta.namespace) is not None:
+                raise AlreadyExists(f'{resource_of(obj.kind)} "{obj.meta.name}" already exists')
+            born = (obj.document.get("metadata") or {}).get("creationTimestamp") or (self._now() if self._now else "")
+            return self._put(None, _stamped(obj, obj.meta.uid or self.new_uid(), 1, self.version + 1, born))
 
     def update(self, obj: KubeObject) -> KubeObject:
-        """Replace an object.
+        """Replace an object; one that is being deleted and lost its last finalizer by this is removed.
 
         Where the given document has a resourceVersion or a uid, they must be those of the
         stored one.  An update that changes nothing is no change.  Raises NotFound, Conflict.
         """
-        before = self.get(obj.kind, obj.meta.name, obj.meta.namespace)
-        stored = before.document["metadata"]
-        given = obj.document.get("metadata") or {}
-        self._expect(before, given.get("resourceVersion") or "", given.get("uid") or "")
-        generation = int(stored["generation"])
-        same = _stamped(obj, stored["uid"], generation, int(stored["resourceVersion"]))
-        if same.document == before.document:
-            return before
-        if _desired(obj.document) != _desired(before.document):
-            generation += 1
-        return self._put(before, _stamped(obj, stored["uid"], generation, self.version + 1))
+        with self.lock:
+            before = self.get(obj.kind, obj.meta.name, obj.meta.namespace)
+            stored = before.document["metadata"]
+            given = obj.document.get("metadata") or {}
+            self._expect(before, given.get("resourceVersion") or "", given.get("uid") or "")
+            generation, born = int(stored["generation"]), stored.get("creationTimestamp") or ""
+            same = _stamped(obj, stored["uid"], generation, int(stored["resourceVersion"]), born)
+            if same.document == before.document:
+                return before
+            if _desired(obj.document) != _desired(before.document):
+                generation += 1
+            after = _stamped(obj, stored["uid"], generation, self.version + 1, born)
+            if given.get("deletionTimestamp") and stored.get("finalizers") and not given.get("finalizers"):
+                self._put(before, None)
+                return after
+            return self._put(before, after)
 
     def delete(
         self, kind: str, name: str, namespace: str = "default", *, resource_version: str = "", uid: str = ""
     ) -> KubeObject:
-        """Remove an object, on condition that it is still the given one; returns it.  Raises NotFound, Conflict."""
-        before = self.get(kind, name, namespace)
-        self._expect(before, resource_version, uid)
-        self._put(before, None)
-        return before
+        """Remove an object at once, on condition that it is still the given one; returns it.
+
+        How the API deletes (grace, finalizers, dependents) is in hoplab.kube.deletion.  Raises NotFound, Conflict.
+        """
+        with self.lock:
+            before = self.get(kind, name, namespace)
+            self._expect(before, resource_version, uid)
+            self._put(before, None)
+            return before
 
     def changes(
         self, since: int, kind: str, namespace: str | None = None, selector: Selector = EVERYTHING
@@ -151,22 +209,29 @@ class Store:
         An object that a change brings under the selector was ADDED for this watcher, one
         that a change takes away was DELETED.  Raises TooOld.
         """
-        oldest = self._changes[0].version if self._changes else self.version + 1
-        if since < oldest - 1:
-            raise TooOld(f"too old resource version: {since} ({oldest - 1})")
-        events = []
-        for change in self._changes:
-            if change.version > since:
+        with self.lock:
+            oldest = self._changes[0].version if self._changes else self.version + 1
+            if since < oldest - 1:
+                raise TooOld(f"too old resource version: {since} ({oldest - 1})")
+            events = []
+            for change in reversed(self._changes):
+                if change.version <= since:
+                    break
                 sample = change.after or change.before
                 if sample is not None and sample.kind == kind and namespace in (None, sample.meta.namespace):
                     event = _seen(change, selector)
                     if event is not None:
                         events.append(event)
-        return tuple(events)
+            return tuple(reversed(events))
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called after each change (it then asks for `changes`); returns how to stop that."""
-        self._listeners.append(listener)
+        """Have `listener` called after each change (it then asks for `changes`); returns how to stop that.
+
+        It is called in the writer's thread while the lock is held: it may read the store, and must neither
+        wait for another thread nor take long; waking a loop by a descriptor is what it is for.
+        """
+        with self.lock:
+            self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     def _put(self, before: KubeObject | None, after: KubeObject | None) -> KubeObject:
@@ -174,10 +239,15 @@ class Store:
         self._changes.append(_Change(self.version, before, after))
         stored = after or before
         assert stored is not None
+        objects, key = self._objects.setdefault(stored.kind, {}), (stored.meta.namespace, stored.meta.name)
         if after is None:
-            del self._objects[stored.key]
+            del objects[key]
+            self.deletions += 1
         else:
-            self._objects[stored.key] = after
+            objects[key] = after
+            self.deletions += "deletionTimestamp" in after.document["metadata"]
+        self._in_order.pop(stored.kind, None)
+        self._kind_versions[stored.kind] = self.version
         for listener in tuple(self._listeners):
             listener()
         return stored
@@ -208,8 +278,10 @@ def resource_of(kind: str) -> str:
     return f"{plural}.{group}" if group else plural
 
 
-def _stamped(obj: KubeObject, uid: str, generation: int, version: int) -> KubeObject:
-    stamp = {"uid": uid, "generation": generation, "resourceVersion": str(version)}
+def _stamped(obj: KubeObject, uid: str, generation: int, version: int, born: str) -> KubeObject:
+    stamp: dict[str, Any] = {"uid": uid, "generation": generation, "resourceVersion": str(version)}
+    if born:
+        stamp["creationTimestamp"] = born
     metadata = {**(obj.document.get("metadata") or {}), **stamp}
     return replace(obj, meta=replace(obj.meta, uid=uid), document={**obj.document, "metadata": metadata})
 

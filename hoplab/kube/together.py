@@ -34,7 +34,7 @@ def check_together(
         claims.claim(obj, obj.key, ("metadata", "name"), "the same kind, namespace and name as")
         if obj.kind == "Service":
             _claim_service(obj, claims)
-            problems += _outside(obj, service_cidrs, node_ports, vips)
+            problems += outside(obj, service_cidrs, node_ports, vips)
     problems += overlapping([as_node(obj) for obj in objects if obj.kind == "Node"], objects)
     return tuple(problems)
 
@@ -87,9 +87,10 @@ def _ip_path(obj: KubeObject, number: int) -> Path:
     return written if written in obj.lines or number else ("spec", "clusterIP")
 
 
-def _outside(
+def outside(
     obj: KubeObject, service_cidrs: Sequence[str], node_ports: range | None, vips: Sequence[str]
 ) -> list[Problem]:
+    """What a Service asks for that lies in none of the ranges, in the API server's words."""
     service = as_service(obj)
     found = []
     for number, ip in enumerate(service.cluster_ips):

@@ -75,3 +75,23 @@ def bind_packet_socket(fd: int, protocol: int) -> None:
     """
     address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(protocol), 0, 0, 0, 0, b"")
     _checked(_libc.bind(fd, address, len(address)), "bind of a packet socket")
+
+
+_CLOCK_MONOTONIC = 1
+_TFD_NONBLOCK, _TFD_CLOEXEC = 0o4000, 0o2000000
+
+
+def timerfd() -> int:
+    """timerfd_create(2), monotonic and unarmed: readable when its time has come (Python has it from 3.13 on only)."""
+    fd: int = _libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC)
+    if fd < 0:
+        _checked(-1, "timerfd_create")
+    return fd
+
+
+def arm_timerfd(fd: int, seconds: float | None) -> None:
+    """timerfd_settime(2): ring once after so many seconds; None disarms.  Raises OSError."""
+    # A time of zero would disarm it.
+    whole_ns = 0 if seconds is None else max(1, int(seconds * 1e9))
+    value = struct.pack("@qqqq", 0, 0, whole_ns // 1_000_000_000, whole_ns % 1_000_000_000)
+    _checked(_libc.timerfd_settime(fd, 0, value, None), "timerfd_settime")

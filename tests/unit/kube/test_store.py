@@ -186,3 +186,42 @@ def test_a_list_and_the_changes_after_it_give_the_present(seed: int, before: int
         else:
             known[event.object.meta.name] = event.object
     assert tuple(known[name] for name in sorted(known)) == store.list("ConfigMap").objects
+
+
+def test_each_is_in_the_order_of_creation_and_the_same_until_something_changes() -> None:
+    store = new_store()
+    for name in "bca":
+        store.create(config(name))
+    store.update(config("c", "2"))
+    names = [obj.meta.name for obj in store.each("ConfigMap")]
+    assert names == ["b", "c", "a"]
+    assert store.each("ConfigMap") is store.each("ConfigMap")
+    assert (store.version_of("ConfigMap"), store.version_of("Secret")) == (4, 0)
+
+
+def test_a_time_of_birth_is_given_once() -> None:
+    times = iter(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
+    store = Store(lambda: "uid", now=lambda: next(times))
+    store.create(config("a"))
+    store.update(config("a", "2"))
+    assert store.get("ConfigMap", "a").document["metadata"]["creationTimestamp"] == "2026-01-01T00:00:00Z"
+
+
+def test_threads_share_a_store_by_its_lock() -> None:
+    import threading
+
+    store = Store(itertools.count().__next__, 10_000, lock=threading.RLock())  # type: ignore[arg-type]
+    store.create(config("a", "0"))
+
+    def count() -> None:
+        for _number in range(200):
+            with store.lock:
+                value = int(store.get("ConfigMap", "a").document["data"]["a"])
+                store.update(config("a", str(value + 1)))
+
+    threads = [threading.Thread(target=count) for _number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.get("ConfigMap", "a").document["data"]["a"] == "800"
