@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 @click.option(
     "--balancer-mode",
     type=click.Choice(["nat", "passthrough", "proxy"]),
-    help="How it hands a flow over: rewritten to a node port (nat), as it is (passthrough).",
+    help="How it hands a flow over: rewritten to a node port (nat), as it is (passthrough), in a connection of its own"
+    " (proxy).",
 )
+@click.option("--proxy-protocol", is_flag=True, help="Mode proxy: name the client to the node by a PROXY header.")
 @click.option("--provider", type=click.Choice(["gce", "aws", "aws-nlb"]), help="A cloud's preset of the two above.")
 @click.option(
     "--proxy-mode",

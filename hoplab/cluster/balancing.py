@@ -1,7 +1,8 @@
 """The cloud controller in small: gives LoadBalancer Services a balancer, and the balancer its candidates.
 
 Which nodes are candidates is decided by asking each of them over the network, from
-the balancer, every time: a node that does not answer 200 gets no new flow.
+the balancer, every time: a node that does not answer 200 gets no new flow.  In mode
+proxy it is HAProxy that asks.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ from dataclasses import replace
 
 from hoplab.cluster.health import KUBE_PROXY_HEALTHZ_PORT, Finding, HealthChecker, Target
 from hoplab.cluster.options import ClusterOptions
+from hoplab.cluster.proxying import ADMIN, HAProxy
 from hoplab.dataplane.balancer import (
     Backend,
     Balancer,
     Frontend,
     balancer_changes,
     balancer_text,
+    frontend_name,
     local_addresses,
     policy_routes,
 )
-from hoplab.errors import HoplabError
+from hoplab.dataplane.haproxy import haproxy_config
+from hoplab.errors import HoplabError, InputError
 from hoplab.kube.types import Node, Service
 from hoplab.net.loop import Loop
 from hoplab.net.machines import Machine
 from hoplab.net.namespaces import CommandFailed
+from hoplab.net.zygote import Zygote
 
 
 class BalancerFailed(HoplabError):
@@ -46,18 +51,22 @@ def frontends(
 ) -> tuple[Frontend, ...]:
     """A frontend for each address and port of each LoadBalancer Service, with the nodes that may get its flows (pure).
 
-    Mode nat and proxy send to the node port; passthrough keeps address and port.
+    Mode nat and proxy send to the node port; passthrough keeps address and port.  A proxy takes TCP only, and asks
+    every node itself, but for those that `healthy` names already.
     """
     found = []
     for service in services:
         if service.type != "LoadBalancer":
             continue
-        candidates = [node for node in nodes if healthy.get(health_target(service, node), False)]
+        targets = {node.name: health_target(service, node) for node in nodes}
+        candidates = [node for node in nodes if mode == "proxy" or healthy.get(targets[node.name], False)]
         for ingress in service.load_balancer_ingress:
             for port in service.ports:
+                if mode == "proxy" and port.protocol != "TCP":
+                    continue
                 where = port.port if mode == "passthrough" else port.node_port
                 backends = tuple(
-                    Backend(node.name, address, where)
+                    Backend(node.name, address, where, _check_port(mode, targets[node.name], healthy))
                     for node in candidates
                     if where and (address := _of_family(node, ingress.ip))
                 )
@@ -66,17 +75,45 @@ def frontends(
     return tuple(found)
 
 
+def _check_port(mode: str, target: Target, healthy: Mapping[Target, bool]) -> int:
+    return target.port if mode == "proxy" and not healthy.get(target, False) else 0
+
+
+def unproxied(services: Sequence[Service]) -> list[str]:
+    """What a balancer that ends connections leaves out, in words: ports of other protocols than TCP (pure).
+
+    Raises InputError for a LoadBalancer Service that has no TCP port at all.  (KEP-1435 leaves a balancer the choice
+    to serve those ports of a Service that it can, and to say so of the others.)
+    """
+    words = []
+    for service in services:
+        others = [port for port in service.ports if port.protocol != "TCP"]
+        if service.type != "LoadBalancer" or not others:
+            continue
+        listed = ", ".join(f"{port.port}/{port.protocol}" for port in others)
+        if len(others) == len(service.ports):
+            raise InputError(
+                f"{service.origin}: Service {service.key}: --balancer-mode proxy ends TCP connections and knows no"
+                f" other protocol, so {listed} can't be balanced; use --balancer-mode nat or passthrough"
+            )
+        words.append(f"{service.origin}: Service {service.key}: the proxying balancer takes TCP only, not {listed}")
+    return words
+
+
 def _of_family(node: Node, like: str) -> str:
     """The node's address of the same family, '' when it has none."""
     return next((address for address in node.addresses if (":" in address) == (":" in like)), "")
 
 
 class BalancerAgent:
-    """The balancer's machine: health checks, rules, routes."""
+    """The balancer's machine: health checks, rules, routes, HAProxy."""
 
-    def __init__(self, machine: Machine, options: ClusterOptions, loop: Loop) -> None:
+    def __init__(self, machine: Machine, options: ClusterOptions, loop: Loop, zygote: Zygote) -> None:
         self.machine, self._options = machine, options
         self._checker = HealthChecker(loop, machine.namespace)
+        self._haproxy = HAProxy(machine.namespace, zygote, loop)
+        self.warnings: dict[str, None] = {}
+        """What it can't do of what was asked, each once."""
         self._loaded: Balancer | None = None
         self.findings: tuple[Finding, ...] = ()
         """What the last round of health checks found."""
@@ -86,8 +123,10 @@ class BalancerAgent:
     def sync(self, services: Sequence[Service], nodes: Sequence[Node], timeout_s: float = 1.0) -> bool:
         """Ask every node, then load what follows from the answers; whether anything changed.
 
-        Raises CommandFailed with nft's words.
+        Raises CommandFailed with nft's words; in mode proxy InputError, and what `HAProxy.load` raises.
         """
+        if self._options.mode == "proxy":
+            return self._proxy(services, nodes)
         wanted = [s for s in services if s.type == "LoadBalancer" and s.load_balancer_ingress]
         targets = [health_target(service, node) for service in wanted for node in nodes]
         self.findings = tuple(self._checker.ask(targets, timeout_s)) if targets else ()
@@ -112,6 +151,36 @@ class BalancerAgent:
         self._load(now)
         return True
 
+    def _proxy(self, services: Sequence[Service], nodes: Sequence[Node]) -> bool:
+        """Have HAProxy ask the nodes, of all that may get flows; whether its configuration or its answers changed."""
+        self.warnings |= dict.fromkeys(unproxied(services))
+        wanted = [s for s in services if s.type == "LoadBalancer" and s.load_balancer_ingress]
+        targets = [health_target(service, node) for service in wanted for node in nodes]
+        trusted = dict.fromkeys(targets, True) if self.always_healthy else {}
+        options = self._options
+        now = Balancer(options.algorithm, options.mode, frontends(wanted, nodes, trusted, options.mode))
+        before = (self._loaded, self.findings)
+        self._run_haproxy(now)
+        return before != (self._loaded, self.findings)
+
+    def _run_haproxy(self, now: Balancer) -> None:
+        self._loaded = now
+        if not now.frontends:
+            self._haproxy.stop()
+            self.findings = ()
+            return
+        for address in local_addresses(now):
+            self.machine.netlink.address("lo", f"{address}/{128 if ':' in address else 32}")
+        config = haproxy_config(now, send_proxy=self._options.proxy_protocol, admin=ADMIN)
+        states = self._haproxy.load(config, tuple({frontend.port for frontend in now.frontends}))
+        found = {}
+        for frontend in now.frontends:
+            for backend in frontend.backends:
+                state = states[frontend_name("frontend", frontend), backend.node]
+                target = Target(backend.node, backend.address, backend.check)
+                found[target] = Finding(target, state.up, state.detail)
+        self.findings = tuple(found.values())
+
     def _load(self, now: Balancer) -> None:
         """Load what changed; all of it when the kernel's state is not what was loaded last."""
         text = balancer_changes(self._loaded, now)
@@ -134,4 +203,4 @@ class BalancerAgent:
                 replace(f, backends=tuple(b for b in f.backends if b.node != node)) for f in self._loaded.frontends
             ),
         )
-        self._load(now)
+        (self._run_haproxy if now.mode == "proxy" else self._load)(now)

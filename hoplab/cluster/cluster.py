@@ -93,7 +93,7 @@ class Cluster:
                 node = _merged(_merged(_node(machine), built.get(machine.name)), given.pop(machine.name, None))
                 self.nodes[machine.name] = NodeAgent(machine, node, options.proxy, self._zygote, self.loop)
             elif role == "balancer":
-                self.balancer = BalancerAgent(machine, options, self.loop)
+                self.balancer = BalancerAgent(machine, options, self.loop, self._zygote)
         if given:
             there = ", ".join(self.nodes)
             raise InputError(f"Node {next(iter(given))}: the topology has no machine of that name; it has {there}")

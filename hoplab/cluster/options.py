@@ -22,6 +22,7 @@ NODE_PORTS = range(30000, 32768)
 class ClusterOptions:
     """Choices with their defaults.
 
+    `proxy_protocol`: a proxying balancer names its client to the node.
     `machines` overrides what the topology says of its nodes (Node objects do);
     `given_nodes` are built in place of the topology's own.  `way_out`: what pods send
     out of the cluster is masqueraded on their node, or routed and known everywhere.
@@ -35,6 +36,7 @@ class ClusterOptions:
     fabric: Fabric = "routes"
     algorithm: Algorithm = "hash"
     mode: Mode = "nat"
+    proxy_protocol: bool = False
     proxy: ProxyConfig = field(default_factory=lambda: ProxyConfig(cluster_cidrs=(CLUSTER_CIDR,)))
     service_cidrs: tuple[str, ...] = ("10.0.0.0/16",)
     vips: str = "198.51.100.0/24"

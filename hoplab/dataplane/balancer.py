@@ -1,4 +1,4 @@
-"""The simulated cloud load balancer: which node gets a flow, as `nft -f` text (or HAProxy's configuration).
+"""The simulated cloud load balancer: which node gets a flow, as `nft -f` text (see `haproxy` for mode proxy).
 
 A cloud's balancer knows nodes, not pods: it spreads new flows over the nodes that pass its health check and keeps
 every flow on its node.  Here it is a router between the outside and the node network; what it would do in its
@@ -34,11 +34,16 @@ _TYPE: Mapping[Family, str] = MappingProxyType({"ip": "ipv4_addr", "ip6": "ipv6_
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A node that passes the health check, and where on it the flow goes (node port, or the frontend's own port)."""
+    """A node that may get flows, and where on it they go (node port, or the frontend's own port).
+
+    `check`: the port on which a proxying balancer asks the node itself for its health (HTTP, /healthz); 0 where
+    somebody else has asked.
+    """
 
     node: str
     address: str
     port: int
+    check: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ def local_addresses(balancer: Balancer) -> tuple[str, ...]:
     """
     if balancer.mode != "proxy":
         return ()
-    return tuple(dict.fromkeys(each.vip for each in _ordered(balancer.frontends)))
+    return tuple(dict.fromkeys(each.vip for each in ordered(balancer.frontends)))
 
 
 def policy_route(node_address: str) -> PolicyRoute:
@@ -158,55 +163,8 @@ def policy_routes(node_addresses: Iterable[str]) -> tuple[PolicyRoute, ...]:
     return tuple(policy_route(address) for address in sorted(set(node_addresses), key=_mark))
 
 
-def haproxy_config(balancer: Balancer, *, send_proxy: bool = False) -> str:
-    """HAProxy's configuration for mode proxy: two TCP connections, the client's and one to the node.
-
-    `send_proxy` announces the client's address to the backend by the PROXY protocol, version 2 (the classic ELB's
-    `service.beta.kubernetes.io/aws-load-balancer-proxy-protocol` does so with version 1).  hash is over both
-    addresses and ports, as the packet balancers have it, not HAProxy's usual `balance source`.
-
-    Raises BalancerError for a frontend that is not TCP: HAProxy ends connections, other protocols have none.
-    """
-    lines = [
-        "global",
-        "    maxconn 4096",
-        "defaults",
-        "    mode tcp",
-        "    timeout connect 2s",
-        "    timeout client 60s",
-        "    timeout server 60s",
-    ]
-    for frontend in _ordered(balancer.frontends):
-        lines += _haproxy_listen(frontend, balancer.algorithm, send_proxy)
-    return "\n".join(lines) + "\n"
-
-
-def _haproxy_listen(frontend: Frontend, algorithm: Algorithm, send_proxy: bool) -> list[str]:
-    if frontend.protocol != "TCP":
-        raise BalancerError(
-            f"{frontend.service}: a proxying balancer takes TCP only, found {frontend.protocol} on "
-            f"{_socket(frontend.vip, frontend.port)}; use --balancer-mode nat or passthrough"
-        )
-    lines = [
-        f"# {frontend.service}",
-        f"listen {_name('frontend', frontend)}",
-        f"    bind {_socket(frontend.vip, frontend.port)}",
-    ]
-    if algorithm == "hash":
-        lines += [
-            '    tcp-request content set-var-fmt(sess.tuple) "%[src]:%[src_port]:%[dst]:%[dst_port]"',
-            "    balance hash var(sess.tuple)",
-            "    hash-type map-based djb2 avalanche",
-        ]
-    else:
-        lines.append("    balance roundrobin")
-    option = " send-proxy-v2" if send_proxy else ""
-    lines += [f"    server {each.node} {_socket(each.address, each.port)}{option}" for each in _backends(frontend)]
-    return lines
-
-
 def _table(balancer: Balancer, family: Family) -> Table:
-    frontends = [each for each in _ordered(balancer.frontends) if _family(each.vip) == family]
+    frontends = [each for each in ordered(balancer.frontends) if _family(each.vip) == family]
     parts = _nat_parts if balancer.mode == "nat" else _passthrough_parts
     sets, chains = parts(balancer, family, frontends)
     vips = tuple(Element(vip) for vip in dict.fromkeys(each.vip for each in frontends))
@@ -231,8 +189,14 @@ def _nat_parts(balancer: Balancer, family: Family, frontends: list[Frontend]) ->
         Chain("prerouting", (Rule(f"{ports} vmap @frontends"),), "type nat hook prerouting priority -100"),
         Chain("unbalanced", refuse, "type filter hook prerouting priority -90"),
         Chain("postrouting", _hairpin(balancer, family), "type nat hook postrouting priority 100"),
-        *(Chain(_name("frontend", each), (_nat_rule(balancer, family, each),), source=each.service) for each in served),
-        *(Chain(_name("unavailable", each), (_refusal(balancer, each),), source=each.service) for each in unserved),
+        *(
+            Chain(frontend_name("frontend", each), (_nat_rule(balancer, family, each),), source=each.service)
+            for each in served
+        ),
+        *(
+            Chain(frontend_name("unavailable", each), (_refusal(balancer, each),), source=each.service)
+            for each in unserved
+        ),
     ]
     return sets, chains
 
@@ -243,7 +207,7 @@ def _passthrough_parts(balancer: Balancer, family: Family, frontends: list[Front
     flows = f"type {key} : mark ; flags dynamic,timeout ; timeout {FLOW_TIMEOUT_S}s ; size {FLOWS_MAX}"
     sets = [
         _dispatch("frontends", family, frontends, "frontend", "one chain for each address, protocol and port"),
-        *(Set(_name("flows", each), flows, "map", dynamic=True, source=each.service) for each in frontends),
+        *(Set(frontend_name("flows", each), flows, "map", dynamic=True, source=each.service) for each in frontends),
     ]
     dispatch = (Rule(f"{family} daddr . meta l4proto . th dport vmap @frontends"), _no_frontend(family))
     # The balancer sees only one direction of a flow; conntrack would call its later packets invalid.
@@ -252,7 +216,7 @@ def _passthrough_parts(balancer: Balancer, family: Family, frontends: list[Front
         Chain("untracked", untracked, "type filter hook prerouting priority -300"),
         Chain("prerouting", dispatch, "type filter hook prerouting priority -150"),
         *(
-            Chain(_name("frontend", each), _passthrough_rules(balancer, family, each), source=each.service)
+            Chain(frontend_name("frontend", each), _passthrough_rules(balancer, family, each), source=each.service)
             for each in frontends
         ),
     ]
@@ -264,7 +228,7 @@ def _dispatch(name: str, family: Family, frontends: list[Frontend], chain: str, 
     elements = tuple(
         Element(
             f"{each.vip} . {each.protocol.lower()} . {each.port}",
-            f"goto {_name(chain, each)}",
+            f"goto {frontend_name(chain, each)}",
             each.service,
             each.service,
         )
@@ -278,7 +242,7 @@ def _no_frontend(family: Family) -> Rule:
 
 
 def _nat_rule(balancer: Balancer, family: Family, frontend: Frontend) -> Rule:
-    backends = _backends(frontend)
+    backends = backends_of(frontend)
     targets = ", ".join(f"{index} : {each.address} . {each.port}" for index, each in enumerate(backends))
     number = _number(balancer.algorithm, family, len(backends))
     body = f"meta l4proto {frontend.protocol.lower()} dnat {family} to {number} map {{ {targets} }}"
@@ -286,7 +250,7 @@ def _nat_rule(balancer: Balancer, family: Family, frontend: Frontend) -> Rule:
 
 
 def _passthrough_rules(balancer: Balancer, family: Family, frontend: Frontend) -> tuple[Rule, ...]:
-    service, flows = frontend.service, _name("flows", frontend)
+    service, flows = frontend.service, frontend_name("flows", frontend)
     known: tuple[Rule, ...]
     if family == "ip":
         key = "ip saddr . th sport"
@@ -299,7 +263,7 @@ def _passthrough_rules(balancer: Balancer, family: Family, frontend: Frontend) -
             Rule(f"meta mark set {key}", f"{service}: the flow's key", service),
             Rule(f"meta mark set meta mark map @{flows} {remember}", f"{service}: known flow", service),
         )
-    backends = _backends(frontend)
+    backends = backends_of(frontend)
     if not backends:
         return (*known, _refusal(balancer, frontend))
     marks = ", ".join(f"{index} : {_mark(each.address):#010x}" for index, each in enumerate(backends))
@@ -348,7 +312,8 @@ def _family(address: str) -> Family:
     return "ip6" if ":" in address else "ip"
 
 
-def _socket(address: str, port: int) -> str:
+def socket_text(address: str, port: int) -> str:
+    """ADDRESS:PORT, with brackets for IPv6."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
@@ -357,19 +322,21 @@ def _check_unique(frontends: Iterable[Frontend]) -> None:
     for each in frontends:
         other = taken.setdefault((each.vip, each.protocol, each.port), each.service)
         if other != each.service:
-            where = f"{_socket(each.vip, each.port)}/{each.protocol.lower()}"
+            where = f"{socket_text(each.vip, each.port)}/{each.protocol.lower()}"
             raise BalancerError(f"{where} is wanted by {other} and {each.service}: give one of them another address")
 
 
-def _name(kind: str, frontend: Frontend) -> str:
+def frontend_name(kind: str, frontend: Frontend) -> str:
+    """What a frontend's chain, map or HAProxy section is called."""
     # Colons are not allowed in the name of a chain.
     return f"{kind}-{frontend.vip.replace(':', '.')}-{frontend.protocol.lower()}-{frontend.port}"
 
 
-def _backends(frontend: Frontend) -> list[Backend]:
+def backends_of(frontend: Frontend) -> list[Backend]:
+    """Its backends, each once, in the order of their names."""
     return sorted(set(frontend.backends), key=lambda each: (each.node, each.address, each.port))
 
 
-def _ordered(frontends: Iterable[Frontend]) -> list[Frontend]:
+def ordered(frontends: Iterable[Frontend]) -> list[Frontend]:
     """In the order of addresses and ports, so that the text does not depend on the order of the objects."""
     return sorted(frontends, key=lambda each: (ipaddress.ip_address(each.vip).packed, each.protocol, each.port))

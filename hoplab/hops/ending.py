@@ -9,9 +9,9 @@ from hoplab.hops.evidence import Frame
 from hoplab.hops.exchange import Exchange
 from hoplab.hops.join import Journey
 from hoplab.hops.packet import ACK, FIN, RST, SYN, Arp
-from hoplab.hops.proxy_protocol import without_proxy_header
 from hoplab.hops.story import Hop, Outcome, RuleHit
 from hoplab.hops.words import icmp_words, rule_words, tuple_words
+from hoplab.proxy_protocol import without_proxy_header
 
 Arps = Sequence[tuple[Frame, Arp]]
 ARP_WAIT_NS = 5_000_000_000

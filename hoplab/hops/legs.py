@@ -26,9 +26,9 @@ from hoplab.hops.exchange import Exchange, ProbeKey, stream_of
 from hoplab.hops.join import Journey
 from hoplab.hops.opened import Opened, opened_by_node
 from hoplab.hops.packet import FIN, RST
-from hoplab.hops.proxy_protocol import without_proxy_header
 from hoplab.hops.story import Flow, Leg
 from hoplab.hops.words import frames_words
+from hoplab.proxy_protocol import without_proxy_header
 
 DEEPEST = 9
 """Legs that are followed: two proxies that send to each other would go on for ever."""
@@ -174,7 +174,7 @@ def _by_what_it_carried(connection: Opened, here: Sequence[_Waiting]) -> bool:
     stream, header = connection.stream(), connection.header()
     if not stream:
         return False
-    named = [one for one in here if header and header.client == one.tuple]
+    named = [one for one in here if header and header.client == _ends(one.tuple)]
     for one in named:
         behind = connection.carrying(header.length) if header else None
         words = f"its first bytes are a {header.words}" if header else ""
@@ -199,6 +199,10 @@ def _by_what_it_carried(connection: Opened, here: Sequence[_Waiting]) -> bool:
     for one, _carrying, _why in alike if not certain else ():
         one.doubtful += 1
     return bool(alike)
+
+
+def _ends(tuple_: Tuple) -> tuple[str, int, str, int]:
+    return (tuple_.src, tuple_.sport, tuple_.dst, tuple_.dport)
 
 
 def _by_time(silent: Sequence[Opened], here: Sequence[_Waiting]) -> None:

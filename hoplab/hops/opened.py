@@ -16,7 +16,7 @@ from hoplab.hops.evidence import Tuple
 from hoplab.hops.exchange import MASK, stream_of
 from hoplab.hops.join import Journey
 from hoplab.hops.packet import ACK, SYN, TCP
-from hoplab.hops.proxy_protocol import ProxyHeader, read_proxy_header
+from hoplab.proxy_protocol import ProxyHeader, read_proxy_header
 
 
 @dataclass(slots=True)

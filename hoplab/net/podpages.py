@@ -41,15 +41,26 @@ def endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def answer(who: Identity, style: Style, request: Request, local: tuple[str, int], client: tuple[str, int]) -> Response:
-    """The page for a request that arrived on `local` from `client` (address, port)."""
+def answer(
+    who: Identity,
+    style: Style,
+    request: Request,
+    local: tuple[str, int],
+    client: tuple[str, int],
+    proxied: str = "",
+) -> Response:
+    """The page for a request that arrived on `local` from `client` (address, port).
+
+    `proxied`: whom a PROXY protocol header named as the client (IP:PORT); it is told in `X-Hoplab-Proxied`.
+    """
     if style == "nginx":
         page = _nginx(who, request, local, client)
     elif style == "echoserver":
         page = _echoserver(request, local, client)
     else:
         page = _netexec(who, request, client) or _whoami(who, request, local, client)
-    told = (("X-Hoplab-Pod", who.pod), ("X-Hoplab-Client", endpoint(*client)))
+    proxied_for = (("X-Hoplab-Proxied", proxied),) if proxied else ()
+    told = (("X-Hoplab-Pod", who.pod), ("X-Hoplab-Client", endpoint(*client)), *proxied_for)
     return Response(page.status, page.body, page.content_type, page.headers + told, page.delay_s)
 
 

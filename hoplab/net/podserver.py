@@ -28,6 +28,7 @@ from hoplab.net import podpages, podsockets
 from hoplab.net.podconfig import Listener, ServerConfig
 from hoplab.net.podhttp import BadRequest, Request, RequestReader, Response, looks_like_http
 from hoplab.net.podsockets import CannotListen
+from hoplab.proxy_protocol import may_become_header, read_proxy_header
 
 IDLE_S = 75.0
 """An idle connection is closed after this long, as nginx's keepalive_timeout does by default."""
@@ -67,6 +68,8 @@ class _Connection:
     kind: Literal["unknown", "http", "echo", "draining"] = "unknown"
     start: bytearray = field(default_factory=bytearray)
     """The first bytes, until they tell what is spoken."""
+    proxied: str | None = None
+    """Whom a PROXY protocol header named as the client, '' for nobody; None without one."""
     reader: RequestReader = field(default_factory=RequestReader)
     unsent: bytearray = field(default_factory=bytearray)
     delayed: bool = False
@@ -228,6 +231,8 @@ class Server:
             return
         if connection.kind == "unknown":
             connection.start += data
+            if self._reads_header(connection):
+                return
             http = looks_like_http(bytes(connection.start), ended=connection.ended)
             if http is None:
                 return
@@ -238,6 +243,18 @@ class Server:
             connection.unsent += data
         else:
             connection.reader.feed(data)
+
+    @staticmethod
+    def _reads_header(connection: _Connection) -> bool:
+        """Take a PROXY protocol header off the connection's beginning; whether the rest of one is still to come."""
+        if connection.proxied is not None:
+            return False
+        start = bytes(connection.start)
+        header = read_proxy_header(start)
+        if header is not None:
+            del connection.start[: header.length]
+            connection.proxied = podpages.endpoint(*header.client[:2]) if header.client else ""
+        return header is None and may_become_header(start) and not connection.ended
 
     def _advance(self, connection: _Connection) -> None:
         """Answer what can be answered, send what can be sent, close what is finished."""
@@ -266,7 +283,9 @@ class Server:
         return not connection.delayed and not connection.close_when_sent and len(connection.unsent) < MOST_UNSENT
 
     def _answer(self, connection: _Connection, request: Request) -> None:
-        page = podpages.answer(self._who, self._config.style, request, connection.local, connection.client)
+        page = podpages.answer(
+            self._who, self._config.style, request, connection.local, connection.client, connection.proxied or ""
+        )
         if not page.delay_s:
             self._reply(connection, request, page)
             return

@@ -53,7 +53,8 @@ class Exchange:
     def _make_machine(self) -> TcpClient | DatagramClient:
         probe = self.probe
         if probe.protocol == "tcp":
-            close = "reset" if probe.half_open else "client" if probe.payload is not None else "server"
+            close = "client" if probe.payload is not None else "abort" if probe.aborts else "server"
+            close = "reset" if probe.half_open else close
             request = b"" if probe.half_open else self._request()
             return TcpClient(TcpPlan(self.isn, request, close, self._mss, probe.retries))  # type: ignore[arg-type]
         payload = self.token.encode() if probe.payload is None else probe.payload

@@ -44,6 +44,11 @@ class HttpResponse:
         """IP:PORT of the client as the pod saw it, '' likewise."""
         return self.headers.get("x-hoplab-client", "")
 
+    @property
+    def proxied(self) -> str:
+        """IP:PORT of the client that a PROXY protocol header named to the pod, '' when there was none."""
+        return self.headers.get("x-hoplab-proxied", "")
+
 
 def request_bytes(
     host: str, path: str, *, token: str = "", method: str = "GET", body: bytes = b"", keep_alive: bool = False

@@ -44,6 +44,8 @@ class Probe:
     """Least number of payload bytes: an HTTP request becomes a POST with a body, a datagram is padded."""
     half_open: bool = False
     """TCP: only SYN, and RST once it was answered."""
+    aborts: bool = False
+    """TCP: RST in answer to the server's FIN, so that neither end remembers the ports (no TIME-WAIT)."""
     ttl: int = 64
     tos: int = 0
     dont_fragment: bool = True
@@ -105,3 +107,9 @@ class ProbeResult:
         """IP:PORT that the pod saw the request come from; '' when no pod answered."""
         page = self.http
         return page.client if page else str(self.told.get("client", ""))
+
+    @property
+    def proxied(self) -> str:
+        """IP:PORT that a proxy named to the pod as the client, by the PROXY protocol; '' when none did."""
+        page = self.http
+        return page.proxied if page else ""

@@ -33,13 +33,13 @@ class TcpPlan:
 
     `close`: 'server' waits for the server's FIN (the request asks for it), 'client'
     sends a FIN behind the request, 'reset' ends a connection with RST as soon as it
-    was accepted (a half-open scan).  `retries` 0 never sends anything twice; `retry_s`
-    is the first timeout, doubled each time.
+    was accepted (a half-open scan), 'abort' answers the server's FIN with RST.
+    `retries` 0 never sends anything twice; `retry_s` is the first timeout, doubled each time.
     """
 
     isn: int
     request: bytes = b""
-    close: Literal["server", "client", "reset"] = "server"
+    close: Literal["server", "client", "reset", "abort"] = "server"
     mss: int = 1460
     retries: int = 0
     retry_s: float = 0.25
@@ -160,6 +160,10 @@ class TcpClient:
         moved = self._take_acknowledgement(seen, now)
         expected = self._expected
         self._take_payload(number, seen)
+        if self.plan.close == "abort" and self._peer_closed:
+            answered = bool(self._received) or not self.plan.request
+            self._end(*(("accepted", "") if answered else ("unanswered", "the server closed without an answer")))
+            return [self._segment(RST | ACK, self._next)]
         news = self._expected != expected
         answer = self._send_more(now) if moved or news else []
         occupies = bool(seen.payload) or bool(seen.flags & FIN)

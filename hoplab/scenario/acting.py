@@ -6,6 +6,7 @@ lost frame, a full buffer) says so and does not pass.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +92,12 @@ def act(
         checks=tuple(lab.checks),
         flows=tuple(lab.told),
         losses=evidence.losses,
-        problems=(*warnings, *cluster.warnings, *(f"not foretold: {why}" for why in foreteller.unforeseen)),
+        problems=(
+            *warnings,
+            *cluster.warnings,
+            *(cluster.balancer.warnings if cluster.balancer else ()),
+            *(f"not foretold: {why}" for why in foreteller.unforeseen),
+        ),
     )
     explain = explain_by(cluster.object_of())
     title = f"hoplab {play.kind} {play.name}, seed {play.seed}"
@@ -103,8 +109,21 @@ def _stay(cluster: Cluster) -> None:
     """Mininet's own prompt: `node1 iptables -t nat -nL`, `client curl ...`, `exit`."""
     from mininet.cli import CLI
 
+    leaving = threading.Event()
+
+    def serve() -> None:
+        # The nodes' health is served from this loop; HAProxy would take nodes that do not answer for dead.
+        while not leaving.is_set():
+            cluster.loop.poll(0.2)
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
     print("The lab stays until you leave with exit or Ctrl-D. Try: nodes, node1 ip a, client curl -s 198.51.100.10")
-    CLI(cluster.net)
+    try:
+        CLI(cluster.net)
+    finally:
+        leaving.set()
+        server.join()
 
 
 def _served(cluster: Cluster) -> None:

@@ -10,7 +10,8 @@ from hoplab.dataplane.balancer import PROVIDERS, Algorithm, Mode
 from hoplab.dataplane.config import ProxyConfig, ProxyMode, Release
 from hoplab.errors import InputError
 
-MODES_WITHOUT_HAPROXY: tuple[Mode, ...] = ("nat", "passthrough")
+PASSING = {"gce": "Google Cloud's balancer of Services", "aws-nlb": "AWS' network load balancer"}
+"""Providers whose balancer of Services is no proxy, and what it is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class RunOptions:
 
     balancer: Algorithm | None = None
     balancer_mode: Mode | None = None
+    proxy_protocol: bool = False
     provider: str | None = None
     proxy_mode: ProxyMode = "iptables"
     fabric: Fabric = "routes"
@@ -34,10 +36,15 @@ class RunOptions:
             raise InputError(f"--provider: expected one of {', '.join(PROVIDERS)}, found {self.provider!r}")
         preset = PROVIDERS[self.provider or "gce"]
         mode = self.balancer_mode or preset.mode
-        if mode not in MODES_WITHOUT_HAPROXY:
+        if mode == "proxy" and self.provider in PASSING:
             raise InputError(
-                f"--balancer-mode {mode}: the proxying balancer is not part of this release;"
-                f" there are {', '.join(MODES_WITHOUT_HAPROXY)}"
+                f"--provider {self.provider} --balancer-mode proxy: {PASSING[self.provider]} passes packets on and ends"
+                " no connection; take --provider aws, whose balancer is a proxy, or no provider"
+            )
+        if self.proxy_protocol and mode != "proxy":
+            raise InputError(
+                f"--proxy-protocol: only a balancer that ends connections can name its client that way, and mode {mode}"
+                " rewrites or hands on packets; add --balancer-mode proxy"
             )
         wanted = self.nodes or nodes
         if topology == "single" and self.nodes not in (None, 1):
@@ -48,6 +55,7 @@ class RunOptions:
             fabric=self.fabric,
             algorithm=self.balancer or preset.algorithm,
             mode=mode,
+            proxy_protocol=self.proxy_protocol,
             proxy=ProxyConfig(mode=self.proxy_mode, cluster_cidrs=(CLUSTER_CIDR,), kubernetes=self.kubernetes),
             seed=self.seed,
         )

@@ -19,11 +19,11 @@ from hoplab.dataplane.balancer import (
     balancer_changes,
     balancer_tables,
     balancer_text,
-    haproxy_config,
     local_addresses,
     policy_route,
     policy_routes,
 )
+from hoplab.dataplane.haproxy import haproxy_config
 from hoplab.dataplane.nft_text import Table
 
 NODE1 = Backend("node1", "10.240.0.11", 30080)
@@ -201,7 +201,7 @@ def test_the_order_of_objects_does_not_matter(frontends: list[Frontend], turned:
 
 
 def test_haproxy_round_robin():
-    assert haproxy_config(Balancer("round-robin", "proxy", (SERVICE_B,))).splitlines()[7:] == [
+    assert haproxy_config(Balancer("round-robin", "proxy", (SERVICE_B,))).splitlines()[11:] == [
         "# default/service-b",
         f"listen {CHAIN}",
         "    bind 198.51.100.10:80",
@@ -212,13 +212,26 @@ def test_haproxy_round_robin():
 
 
 def test_haproxy_hash_is_over_the_whole_tuple_and_can_announce_the_client():
-    assert haproxy_config(Balancer("hash", "proxy", (SERVICE_B,)), send_proxy=True).splitlines()[9:] == [
+    assert haproxy_config(Balancer("hash", "proxy", (SERVICE_B,)), send_proxy=True).splitlines()[13:] == [
         "    bind 198.51.100.10:80",
         '    tcp-request content set-var-fmt(sess.tuple) "%[src]:%[src_port]:%[dst]:%[dst_port]"',
         "    balance hash var(sess.tuple)",
         "    hash-type map-based djb2 avalanche",
         "    server node1 10.240.0.11:30080 send-proxy-v2",
         "    server node2 10.240.0.12:30080 send-proxy-v2",
+    ]
+
+
+def test_haproxy_asks_for_a_nodes_health_where_the_balancer_says_so():
+    backends = (replace(NODE1, check=10256), replace(NODE2, check=31000))
+    assert haproxy_config(Balancer("round-robin", "proxy", (replace(SERVICE_B, backends=backends),))).splitlines()[
+        14:
+    ] == [
+        "    balance roundrobin",
+        "    option httpchk GET /healthz",
+        "    http-check expect status 200",
+        "    server node1 10.240.0.11:30080 check port 10256 no-check-send-proxy",
+        "    server node2 10.240.0.12:30080 check port 31000 no-check-send-proxy",
     ]
 
 

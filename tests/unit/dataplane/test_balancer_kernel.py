@@ -1,6 +1,6 @@
 """The balancer's rules do in the kernel what they promise: hash, alternation, kept flows, changes of candidates."""
 
-import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,9 +16,10 @@ from hoplab.dataplane.balancer import (
     Frontend,
     balancer_changes,
     balancer_text,
-    haproxy_config,
     policy_routes,
 )
+from hoplab.dataplane.haproxy import haproxy_config
+from hoplab.setup.programs import find
 from tests.unit.dataplane.nft_bench import Bench
 
 pytestmark = pytest.mark.lab
@@ -141,13 +142,19 @@ def test_ipv6(bench: Bench, mode: Any, algorithm: Any):
     assert bench.ask(*range(40000, 40016), protocol="udp", family="IPv6") == answers
 
 
-@pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed")
+def haproxy(*argv: str) -> tuple[str, ...]:
+    found = find("haproxy")
+    assert found is not None
+    return ("env", *(f"{key}={value}" for key, value in found.environment().items()), found.path, *argv)
+
+
+@pytest.mark.needs("haproxy")
 @pytest.mark.parametrize("algorithm", ["hash", "round-robin"])
 def test_proxy_opens_a_connection_of_its_own(bench: Bench, algorithm: Any, tmp_path: Path):
     bench.run("ip", "address", "add", "198.51.100.10/32", "dev", "lo")
     configuration = tmp_path / "haproxy.cfg"
     configuration.write_text(haproxy_config(Balancer(algorithm, "proxy", (TCP,))))
-    bench.start("haproxy", "-db", "-f", str(configuration))
+    bench.start(*haproxy("-db", "-f", str(configuration)))
     listening = (bench.ask(39999, seconds=0.1) != ["refused"] for _ in range(50))
     assert any(listening), "HAProxy did not open its port"
     answers = bench.ask(*PORTS)
@@ -156,3 +163,22 @@ def test_proxy_opens_a_connection_of_its_own(bench: Bench, algorithm: Any, tmp_p
         assert all(one != following for one, following in pairwise(answers))
     else:
         assert bench.ask(*PORTS) == answers
+
+
+@pytest.mark.needs("haproxy")
+@pytest.mark.parametrize("algorithm", ["hash", "round-robin"])
+@pytest.mark.parametrize("send_proxy", [False, True])
+def test_haproxy_itself_finds_every_configuration_valid(algorithm: Any, send_proxy: bool, tmp_path: Path):
+    checked = tuple(replace(each, check=10256) for each in (NODE1, NODE2))
+    six = (Backend("node1", "fd00:240::11", 30080, 10256),)
+    frontends = (
+        replace(TCP, backends=checked),
+        replace(TCP, port=81),
+        replace(TCP, port=82, backends=()),
+        replace(TCP, vip="2001:db8:10::10", backends=six),
+    )
+    configuration = tmp_path / "haproxy.cfg"
+    text = haproxy_config(Balancer(algorithm, "proxy", frontends), send_proxy=send_proxy, admin=str(tmp_path / "admin"))
+    configuration.write_text(text)
+    done = subprocess.run(haproxy("-c", "-f", str(configuration)), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

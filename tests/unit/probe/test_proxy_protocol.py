@@ -9,17 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hoplab.hops.evidence import Tuple
-from hoplab.hops.proxy_protocol import SIGNATURE, read_proxy_header, without_proxy_header
+from hoplab.proxy_protocol import SIGNATURE, Ends, may_become_header, read_proxy_header, without_proxy_header
 
-CLIENT = Tuple("203.0.113.10", 45308, "198.51.100.11", 80)
-CLIENT6 = Tuple("2001:db8::10", 45308, "2001:db8::11", 443)
+CLIENT = ("203.0.113.10", 45308, "198.51.100.11", 80)
+CLIENT6 = ("2001:db8::10", 45308, "2001:db8::11", 443)
 
 
-def version2(about: Tuple, command: int = 1, family: int = 0, transport: int = 1, more: bytes = b"") -> bytes:
-    source, destination = ip_address(about.src).packed, ip_address(about.dst).packed
+def version2(about: Ends, command: int = 1, family: int = 0, transport: int = 1, more: bytes = b"") -> bytes:
+    source, destination = ip_address(about[0]).packed, ip_address(about[2]).packed
     family = family or (1 if len(source) == 4 else 2)
-    body = source + destination + struct.pack("!HH", about.sport, about.dport) + more
+    body = source + destination + struct.pack("!HH", about[1], about[3]) + more
     return SIGNATURE + struct.pack("!BBH", 0x20 | command, family << 4 | transport, len(body)) + body
 
 
@@ -36,7 +35,7 @@ def version2(about: Tuple, command: int = 1, family: int = 0, transport: int = 1
         (version2(CLIENT, command=0), 2, None),
     ],
 )
-def test_it_is_read_and_what_follows_is_the_stream(stream: bytes, version: int, client: Tuple | None) -> None:
+def test_it_is_read_and_what_follows_is_the_stream(stream: bytes, version: int, client: Ends | None) -> None:
     for rest in (b"", b"GET / HTTP/1.1\r\n\r\n"):
         header = read_proxy_header(stream + rest)
         assert header is not None
@@ -75,6 +74,18 @@ def test_in_words() -> None:
     assert local is not None
     assert "names no" not in local.words
     assert "LOCAL" in local.words
+
+
+@pytest.mark.parametrize(
+    "stream", [version2(CLIENT), version2(CLIENT6), b"PROXY TCP4 203.0.113.10 198.51.100.11 1 2\r\n"]
+)
+def test_a_header_that_comes_in_pieces_is_waited_for(stream: bytes) -> None:
+    for length in range(1, len(stream)):
+        assert may_become_header(stream[:length])
+    assert not may_become_header(stream)
+    assert not may_become_header(b"")
+    assert not may_become_header(b"GET / HTTP/1.1\r\n")
+    assert not may_become_header(b"PROXY " + b"x" * 200)
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"", b"PROXY ", SIGNATURE, SIGNATURE + b"\x21\x11"]))

@@ -14,9 +14,8 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from hoplab.hops.evidence import Tuple
-from hoplab.hops.packet import address_text
-from hoplab.hops.words import tuple_words
+Ends = tuple[str, int, str, int]
+"""Source address and port, destination address and port."""
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 LONGEST_V1 = 107
@@ -34,12 +33,15 @@ class ProxyHeader:
     version: int
     length: int
     """Bytes of the stream that it takes."""
-    client: Tuple | None = None
+    client: Ends | None = None
 
     @property
     def words(self) -> str:
         """'PROXY protocol version 2: 203.0.113.10:45308 -> 198.51.100.11:80'."""
-        whom = tuple_words(self.client) if self.client else "no connection (LOCAL or UNKNOWN)"
+        whom = "no connection (LOCAL or UNKNOWN)"
+        if self.client:
+            src, sport, dst, dport = self.client
+            whom = f"{_socket(src, sport)} -> {_socket(dst, dport)}"
         return f"PROXY protocol version {self.version}: {whom}"
 
 
@@ -48,6 +50,16 @@ def read_proxy_header(stream: bytes) -> ProxyHeader | None:
     if stream.startswith(SIGNATURE):
         return _read_v2(stream)
     return _read_v1(stream[:LONGEST_V1]) if stream.startswith(b"PROXY ") else None
+
+
+def may_become_header(stream: bytes) -> bool:
+    """Whether these bytes are the beginning of a header that is not whole yet."""
+    if stream.startswith(SIGNATURE):
+        whole = len(stream) >= 16 and len(stream) >= 16 + int.from_bytes(stream[14:16], "big")
+        return not whole
+    if stream.startswith(b"PROXY "):
+        return b"\n" not in stream and len(stream) < LONGEST_V1
+    return bool(stream) and (SIGNATURE.startswith(stream) or b"PROXY ".startswith(stream))
 
 
 def without_proxy_header(stream: bytes) -> bytes:
@@ -70,7 +82,7 @@ def _read_v1(line: bytes) -> ProxyHeader | None:
     wanted = 4 if family == b"TCP4" else 6
     if {source.version, destination.version} != {wanted} or max(int(sport), int(dport)) > 65535:
         return None
-    return ProxyHeader(1, match.end(), Tuple(str(source), int(sport), str(destination), int(dport)))
+    return ProxyHeader(1, match.end(), (str(source), int(sport), str(destination), int(dport)))
 
 
 def _read_v2(stream: bytes) -> ProxyHeader | None:
@@ -87,5 +99,9 @@ def _read_v2(stream: bytes) -> ProxyHeader | None:
         return None
     at = 16 + 2 * size
     ports = int.from_bytes(stream[at : at + 2], "big"), int.from_bytes(stream[at + 2 : at + 4], "big")
-    source, destination = address_text(stream[16 : 16 + size]), address_text(stream[16 + size : at])
-    return ProxyHeader(2, length, Tuple(source, ports[0], destination, ports[1]))
+    source, destination = (str(ipaddress.ip_address(each)) for each in (stream[16 : 16 + size], stream[16 + size : at]))
+    return ProxyHeader(2, length, (source, ports[0], destination, ports[1]))
+
+
+def _socket(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
