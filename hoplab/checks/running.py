@@ -309,7 +309,7 @@ class _Run:
         probes = [(sending, probe) for sending, count in wanted for probe in sending.probes(count)]
         for at in range(0, len(probes), TOGETHER):
             part = probes[at : at + TOGETHER]
-            results = self._lab.send_probes([probe for _sending, probe in part], keep=False)
+            results = self._lab.send_probes([probe for _sending, probe in part], keep=False, inquire=False)
             for (sending, _probe), sent in zip(part, results, strict=True):
                 sending.flows.append(sent.flow)
 
@@ -352,9 +352,13 @@ class _Run:
             choice=sending.choice,
             sample=sending.sample,
         )
+        told = self._representative(sending, checks)
+        if not all(check.passed for check in checks) and self._lab.inquiry is not None:
+            # Asked now: the next step of the file may change what there is to ask about.
+            self._lab.why(told)
         for check in checks:
-            self._lab.keep(check)
-        self._lab.told.append(self._representative(sending, checks))
+            self._lab.keep_about(told, check)
+        self._lab.told.append(told)
 
     def _representative(self, sending: _Sending, checks: Sequence[Check]) -> Flow:
         """The flow that the story tells: one that a check failed for, or one that went the expected way."""

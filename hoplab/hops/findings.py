@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from hoplab.hops.reason import Reason
 from hoplab.hops.story import Flow, Hop, RuleHit
 from hoplab.hops.words import endpoint, frames_words, rule_words, tuple_words, way_words
 
@@ -20,6 +21,8 @@ class Check:
     expected: str
     observed: str
     evidence: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    """Of a failed check: why the flow that it is about went wrong."""
 
 
 def on_hop(

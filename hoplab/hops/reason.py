@@ -37,6 +37,8 @@ Cause = Literal[
     "hairpin-not-masqueraded",
     "duplicate-address",
     "per-packet-balancing",
+    "wrong-source",
+    "not-rewritten",
     "upstream",
     "name-not-resolved",
     "unknown",

@@ -6,50 +6,14 @@ These stand in the story; the rest can be asked for.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from hoplab.hops.decisive import Explain, decides, decisive, explain_nothing, object_behind
 from hoplab.hops.evidence import Frame
-from hoplab.hops.findings import is_masquerade
-from hoplab.hops.story import Flow, Hop, RuleHit
-from hoplab.report.run import Explain, explain_nothing
+from hoplab.hops.story import Flow, Hop
 
-_REWRITES = re.compile(
-    r"(?:-j |\b)(?:DNAT|SNAT|REDIRECT|NETMAP|TPROXY)\b|\b(?:dnat|snat|redirect|tproxy)\b", re.IGNORECASE
-)
-
-
-def decides(hit: RuleHit) -> str:
-    """What a rule does to the packet: 'DNAT', 'SNAT', 'masquerade', 'reject', 'drop', or '' for nothing final."""
-    if hit.verdict.lower() == "drop":
-        return "reject" if "reject" in _bare(hit.rule).lower() else "drop"
-    if hit.rule == "policy" or hit.verdict.startswith(("jump", "goto", "return")):
-        return ""
-    if is_masquerade(hit):
-        return "masquerade"
-    found = _REWRITES.search(_bare(hit.rule))
-    if found is None:
-        return ""
-    word = found.group().removeprefix("-j ").upper()
-    return word if word in ("DNAT", "SNAT") else word.lower()
-
-
-def decisive(hop: Hop) -> list[tuple[str, RuleHit]]:
-    """The rules of a hop that decided, each with what it did."""
-    return [(what, hit) for hit in hop.rules if (what := decides(hit))]
-
-
-def object_behind(hop: Hop, hit: RuleHit, explain: Explain = explain_nothing) -> str:
-    """The Kubernetes object that a rule stands for; else the one of the nearest rule before it that has one."""
-    at = next((i for i, one in enumerate(hop.rules) if one is hit), -1)
-    for one in (hit, *reversed(hop.rules[:at])) if at >= 0 else (hit,):
-        found = explain(one)
-        if found:
-            return found
-        if one.hook != hit.hook:
-            break
-    return hit.comment
+__all__ = ["decides", "decisive", "frame_comments", "object_behind"]
 
 
 def frame_comments(
@@ -91,8 +55,3 @@ def _done(hop: Hop, explain: Explain) -> list[str]:
     if "SNAT" in hop.rewrite and not kinds & {"SNAT", "masquerade"}:
         told.append("source rewritten (connection tracking)")
     return told
-
-
-def _bare(rule: str) -> str:
-    """A rule's text without what stands in quotes: comments do nothing."""
-    return "".join(rule.split('"')[::2])

@@ -44,6 +44,7 @@ def _check(check: Check) -> Document:
         "expected": check.expected,
         "observed": check.observed,
         "evidence": list(check.evidence),
+        "reasons": [_reason(reason) for reason in check.reasons],
     }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from hoplab.hops.findings import Check
 from hoplab.report.run import RunReport
 from hoplab.report.visible import visible
+from hoplab.report.why import reason_lines
 
 
 def to_junit(runs: Sequence[RunReport]) -> bytes:
@@ -58,6 +59,8 @@ def _case(run: RunReport, check: Check) -> ET.Element:
     if not check.passed:
         lines = [f"expected: {check.expected}", f"observed: {check.observed}"]
         lines += [f"evidence: {one}" for one in check.evidence]
-        message = visible(f"expected {check.expected}; observed {check.observed}")
+        lines += [line for reason in check.reasons for line in reason_lines(reason)]
+        why = f"; {check.reasons[0].cause} in {check.reasons[0].node}" if check.reasons else ""
+        message = visible(f"expected {check.expected}; observed {check.observed}{why}")
         ET.SubElement(case, "failure", message=message).text = "\n".join(map(visible, lines))
     return case

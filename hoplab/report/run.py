@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from hoplab.hops.decisive import Explain, explain_nothing
 from hoplab.hops.evidence import Loss
 from hoplab.hops.findings import Check
 from hoplab.hops.reason import Reason
 from hoplab.hops.story import Flow, RuleHit
 
-Explain = Callable[[RuleHit], str]
-"""The Kubernetes object behind a rule, in words ('endpoint d of default/service-b'); '' when there is none."""
+__all__ = ["Explain", "RunReport", "all_hold", "explain_by", "explain_nothing"]
 
 _NONE: Mapping[str, str] = MappingProxyType({})
 
@@ -52,8 +52,3 @@ def explain_by(objects: Mapping[str, str]) -> Explain:
         return found or next((objects[word] for word in hit.verdict.split() if word in objects), "")
 
     return explain
-
-
-def explain_nothing(_hit: RuleHit) -> str:
-    """An `Explain` that knows no objects."""
-    return ""

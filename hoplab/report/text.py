@@ -17,6 +17,7 @@ from rich.text import Text
 
 from hoplab.hops.evidence import Tuple
 from hoplab.hops.findings import Check
+from hoplab.hops.reason import Reason
 from hoplab.hops.story import Flow, Hop, RuleHit
 from hoplab.hops.words import endpoint, rule_words
 from hoplab.report.annotate import decisive, object_behind
@@ -121,6 +122,8 @@ def _told(flow: Flow, verbosity: int, explain: Explain) -> Iterator[RenderableTy
     """One connection, or one exchange of datagrams: why it failed, its ways, its packets."""
     if flow.reason:
         yield _indented(2, Text(visible(flow.reason, 4 * LONGEST), _OUTCOME_STYLE[flow.outcome]))
+    for reason in flow.reasons:
+        yield from _why(reason)
     for title, hops in (("there", flow.forward), ("back", flow.reply)):
         if hops:
             yield _indented(2, Text(title, "underline"))
@@ -137,6 +140,19 @@ def _told(flow: Flow, verbosity: int, explain: Explain) -> Iterator[RenderableTy
             yield _indented(2, Text(visible(f"{told} {entry.tcp_state}".rstrip(), 2 * LONGEST), _QUIET))
         if flow.response:
             yield _indented(2, Text(f"answer  {visible(flow.response, 2 * LONGEST)}", _QUIET))
+
+
+def _why(reason: Reason) -> Iterator[RenderableType]:
+    """The reason first, then what proves it and what to do."""
+    told = Text.assemble(("why  ", _QUIET), (reason.cause, "bold red"), " in ", (visible(reason.node, LONGEST), _NAME))
+    yield _indented(2, told.append(f": {visible(reason.words, 4 * LONGEST)}"))
+    about = [("about", reason.object), ("last seen", reason.last_seen)]
+    about += [("evidence", one) for one in reason.evidence]
+    about += [("next", reason.next_step)] if reason.next_step != reason.experiment else []
+    about += [("to tell", reason.experiment)]
+    for what, words in about:
+        if words:
+            yield _indented(7, Text.assemble((f"{what:<9}  ", _QUIET), visible(words, 4 * LONGEST)))
 
 
 def _hop(hop: Hop, since_ns: int, whole: bool, verbosity: int, explain: Explain) -> Iterator[RenderableType]:
@@ -203,6 +219,7 @@ def _check(check: Check) -> Iterator[RenderableType]:
     if check.passed:
         return
     told = [("expected", check.expected), ("observed", check.observed), *(("evidence", e) for e in check.evidence)]
+    told += [("why", f"{reason.cause} in {reason.node}: {reason.words}") for reason in check.reasons]
     for what, words in told:
         style = "red" if what == "observed" else ""
         yield _indented(6, Text.assemble((f"{what}  ", _QUIET), (visible(words, 4 * LONGEST), style)))

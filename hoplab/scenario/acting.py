@@ -28,6 +28,7 @@ from hoplab.report.run import Explain, RunReport, all_hold, explain_by
 from hoplab.report.text import story_text
 from hoplab.scenario import scripts
 from hoplab.scenario.foretelling import Foreteller
+from hoplab.scenario.inquiry import Inquiry
 from hoplab.scenario.lab import Lab, target
 from hoplab.watch.observer import Observer
 
@@ -66,8 +67,9 @@ def act(
     with Observer([target(ns) for ns in namespaces.values()]) as observer:
         observer.register(cluster.loop.fileno(), lambda: _served(cluster))
         prober = Prober(observer, namespaces, play.seed, crafter=crafter)
-        foreteller = Foreteller(cluster)
-        lab = Lab(cluster, observer, prober, play.seed, namespaces=namespaces, foreteller=foreteller)
+        foreteller, inquiry = Foreteller(cluster), Inquiry(cluster)
+        inquiry.asker.remember(namespaces.values())
+        lab = Lab(cluster, observer, prober, play.seed, namespaces=namespaces, foreteller=foreteller, inquiry=inquiry)
         probing = time.monotonic()
         try:
             if sabotage is not None:
@@ -84,13 +86,15 @@ def act(
         words = f"{loss.lost} {loss.source} event(s) in {loss.node}: {loss.reason}"
         lab.check("nothing that was to be seen was lost", False, "no loss", words)
     timings["total"] = time.monotonic() - started
+    passed = all_hold(lab.checks)
+    told = tuple(lab.told) if passed else inquiry.told(lab.told)
     report = RunReport(
         scenario=play.name,
-        passed=all_hold(lab.checks),
+        passed=passed,
         seed=play.seed,
         timings_s=timings,
-        checks=tuple(lab.checks),
-        flows=tuple(lab.told),
+        checks=inquiry.explained(lab.checks, told),
+        flows=told,
         losses=evidence.losses,
         problems=(
             *warnings,

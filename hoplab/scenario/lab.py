@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hoplab.cluster.applying import apply
@@ -19,6 +20,7 @@ from hoplab.errors import InputError
 from hoplab.hops.evidence import ConntrackEvent
 from hoplab.hops.findings import Check
 from hoplab.hops.flow import ProbeKey, flows
+from hoplab.hops.reason import Reason
 from hoplab.hops.story import Flow
 from hoplab.kube.load import load
 from hoplab.kube.types import Service, ServicePort
@@ -27,6 +29,7 @@ from hoplab.net.namespaces import Namespace
 from hoplab.probe.prober import Prober
 from hoplab.probe.result import Probe, ProbeResult
 from hoplab.scenario.foretelling import Foreteller
+from hoplab.scenario.inquiry import Inquiry
 from hoplab.scenario.sent import Sent
 from hoplab.watch.observer import Observer, Target
 
@@ -141,6 +144,7 @@ class Lab:
     """Flows that the story tells hop by hop; of many equal ones only some are."""
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     foreteller: Foreteller | None = None
+    inquiry: Inquiry | None = None
 
     # Finding things
 
@@ -170,6 +174,14 @@ class Lab:
         """Make a check part of the run."""
         self.checks.append(check)
         return check
+
+    def keep_about(self, flow: Flow, check: Check) -> Check:
+        """Make a check of this flow part of the run: if it fails, it is told why the flow went wrong."""
+        if self.inquiry is not None:
+            self.inquiry.judged(flow, check)
+            if not check.passed:
+                self.why(flow)
+        return self.keep(check)
 
     def check(self, name: str, passed: bool, expected: object, observed: object, evidence: Sequence[str] = ()) -> Check:
         """A check of the script's own; `observed` and `evidence` say what was seen and where."""
@@ -220,7 +232,10 @@ class Lab:
             if now.get(name) != namespace:
                 self.observer.remove(name)
                 self.prober.forget(name)
-        self.observer.add([target(ns) for name, ns in now.items() if self.namespaces.get(name) != ns])
+        new = [ns for name, ns in now.items() if self.namespaces.get(name) != ns]
+        self.observer.add([target(ns) for ns in new])
+        if self.inquiry is not None:
+            self.inquiry.asker.remember(new)
         self.namespaces.clear()
         self.namespaces.update(now)
 
@@ -296,8 +311,11 @@ class Lab:
         named = {"name": f"{sender} to {where.label} #{len(self.flows) + 1}", **options}
         return Probe(sender, where.address, where.port, protocol, **named)  # type: ignore[arg-type]
 
-    def send_probes(self, probes: Sequence[Probe], *, keep: bool = True) -> list[Sent]:
-        """These probes, several under way at once, and their flows in the same order."""
+    def send_probes(self, probes: Sequence[Probe], *, keep: bool = True, inquire: bool = True) -> list[Sent]:
+        """These probes, several under way at once, and their flows in the same order.
+
+        `inquire`: have the kernels asked at once why a flow was not answered.
+        """
         if self.foreteller is not None:
             self.foreteller.look()
         since = self.observer.mark()
@@ -308,9 +326,20 @@ class Lab:
         found = flows(evidence, keys, switches=self.switches())
         if self.foreteller is not None:
             self.foreteller.compare(probes, results, found)
+        if inquire and self.inquiry is not None:
+            self.inquiry.look(found, evidence, self.namespaces)
         if keep:
             self.flows += found
-        return [Sent(self.keep, flow, result) for flow, result in zip(found, results, strict=True)]
+        return [
+            Sent(partial(self.keep_about, flow), flow, result, self.why)
+            for flow, result in zip(found, results, strict=True)
+        ]
+
+    def why(self, flow: Flow) -> tuple[Reason, ...]:
+        """Why a flow did not end as it should, the likeliest reason first; () when nothing is wrong with it."""
+        if self.inquiry is None:
+            return flow.reasons
+        return self.inquiry.why(flow, self.observer.evidence(), self.namespaces)
 
     def switches(self) -> Collection[str]:
         """Names of the namespaces that only bridge."""

@@ -8,6 +8,7 @@ from typing import Any
 from hoplab.cluster.node import NodeAgent, PodOnNode
 from hoplab.hops import leg_checks, verdict
 from hoplab.hops.findings import Check
+from hoplab.hops.reason import Reason
 from hoplab.hops.story import Flow, Outcome
 from hoplab.probe.result import ProbeResult
 
@@ -79,9 +80,20 @@ class Sent(Seen):
     `leg(2)` is the connection that the proxy opened.
     """
 
-    def __init__(self, keep: Callable[[Check], Check], flow: Flow, result: ProbeResult) -> None:
+    def __init__(
+        self,
+        keep: Callable[[Check], Check],
+        flow: Flow,
+        result: ProbeResult,
+        why: Callable[[Flow], tuple[Reason, ...]] = lambda flow: flow.reasons,
+    ) -> None:
         super().__init__(keep, flow)
-        self.result = result
+        self.result, self._why = result, why
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why it did not end as it should, asked of the kernels now unless that was done when it failed."""
+        return self._why(self.flow)
 
     @property
     def pod(self) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hoplab.hops.evidence import Evidence, Loss
 from hoplab.hops.findings import Check
 from hoplab.hops.flow import flows
+from hoplab.hops.reason import Reason
 from hoplab.hops.verdict import expect_dnat, expect_hops, expect_outcome
 from hoplab.report.run import RunReport, all_hold, explain_by
 from tests.unit.hops.imaginary import (
@@ -56,7 +59,10 @@ def failed_run() -> RunReport:
 
 
 def hostile_run() -> RunReport:
-    told = flows(evidence(), [probe(40002, 3000, HOSTILE)], switches=SWITCHES)
-    check = Check(HOSTILE, False, HOSTILE, HOSTILE * 100, (HOSTILE,))
+    reason = Reason("no-route", HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, 3, (HOSTILE,), HOSTILE, False, HOSTILE)
+    told = tuple(
+        replace(flow, reasons=(reason,)) for flow in flows(evidence(), [probe(40002, 3000, HOSTILE)], switches=SWITCHES)
+    )
+    check = Check(HOSTILE, False, HOSTILE, HOSTILE * 100, (HOSTILE,), (reason,))
     losses = (Loss(HOSTILE, "frames", 1, HOSTILE),)
     return RunReport(HOSTILE, False, 7, {"total": 0.1}, (check,), told, {"pcapng": HOSTILE}, losses, (HOSTILE,))

@@ -24,7 +24,7 @@ class TestJson:
         promised = {"version", "scenario", "passed", "seed", "timings_s", "checks", "flows", "artifacts"}
         assert promised <= set(document)
         assert (document["version"], document["scenario"], document["passed"]) == (1, "external-lb", True)
-        assert set(document["checks"][0]) == {"name", "passed", "expected", "observed", "evidence"}
+        assert {"name", "passed", "expected", "observed", "evidence"} <= set(document["checks"][0])
         flow = document["flows"][0]
         assert {"name", "outcome", "protocol", "forward", "reply", "conntrack"} <= set(flow)
         for hop in (*flow["forward"], *flow["reply"]):
@@ -61,6 +61,13 @@ class TestJson:
             "rule": '-m comment --comment "default/service-b" -j DNAT --to 10.1.2.3:80',
             "verdict": "accept",
         }
+
+    def test_reasons_stand_with_the_flow_and_with_the_check_that_failed_for_it(self) -> None:
+        document = to_document(hostile_run())
+        for reason in (document["flows"][0]["reasons"][0], document["checks"][0]["reasons"][0]):
+            assert (reason["cause"], reason["node"], reason["next_step"]) == ("no-route", HOSTILE, HOSTILE)
+            assert reason["evidence"] == [HOSTILE]
+        assert to_document(good_run())["flows"][0]["reasons"] == []
 
     def test_where_nothing_came_in_or_went_out_is_null(self) -> None:
         flow = to_document(good_run())["flows"][0]

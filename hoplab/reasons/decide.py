@@ -1,0 +1,154 @@
+"""From a failed flow to its reasons, the likeliest first.
+
+The order is that of certainty: a rule trace that shows the end of a packet, then an
+answer that tells by its address or its kind what went wrong, then the place where a
+packet ended and what the kernel counted there.  What none of these explains is told as
+unknown, with the causes that are left and the experiment that would tell them apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from hoplab.hops.reason import Reason
+from hoplab.hops.story import Hop
+from hoplab.hops.words import icmp_words, tuple_words
+from hoplab.reasons import answers, ends, rules
+from hoplab.reasons.case import Case, counter_words, hop_words
+from hoplab.reasons.facts import LinkFact
+from hoplab.reasons.questions import headed
+
+ORDER: tuple[Callable[[Case], Reason | None], ...] = (
+    rules.per_packet,
+    answers.wrong_source,
+    rules.taken_by_rule,
+    answers.not_undone,
+    rules.stale_entry,
+    rules.nothing_chosen,
+)
+
+
+def reasons(case: Case) -> tuple[Reason, ...]:
+    """Why this flow failed.  For one that was answered: why by the wrong one, () when nothing speaks against it."""
+    for leg in case.flow.legs:
+        # A proxy's own connection: what went wrong there is why its client was not served.
+        if leg.flow.outcome != "accepted":
+            return reasons(replace(case, flow=leg.flow))
+    twice = duplicate(case)
+    if case.flow.outcome == "accepted":
+        return (twice,) if twice else ()
+    if not case.flow.forward:
+        return (_not_sent(case),)
+    found = next((one for cause in ORDER if (one := cause(case)) is not None), None)
+    if found is None:
+        found = twice or answers.refused(case) or ends.ended(case) or _unknown(case)
+    return (found,)
+
+
+def duplicate(case: Case) -> Reason | None:
+    """The address that the packet was sent to in the end belongs to two."""
+    delivered = [p.hops[-1] for p in case.there] or list(case.flow.forward[-1:])
+    for hop in delivered:
+        holders = [n for n in case.holders(hop.after.dst) if case.role(n) in ("pod", "client", "host")]
+        if len(holders) < 2:
+            continue
+        links = [
+            link
+            for node in holders
+            for link in case.facts.links
+            if link.node == node and _has(case, link, hop.after.dst)
+        ]
+        homes = list(dict.fromkeys(case.facts.hosts.get(node, node) for node in holders))
+        subnets = len(homes) > 1
+        return case.reason(
+            "duplicate-address",
+            " and ".join(homes),
+            f"{hop.after.dst} belongs to {' and '.join(case.at_home(n) for n in holders)}: who answers depends on the"
+            " way",
+            hop,
+            [
+                *(f"{link.node} has {hop.after.dst} on {link.name}, hardware address {link.mac}" for link in links),
+                f"this time it went to {hop.node}: {hop_words(hop)}",
+            ],
+            "Give each node a pod subnet of its own (podCIDR, CNI's `subnet`), and start the pods of one of them anew."
+            if subnets
+            else "Give one of them another address.",
+            hop.after.dst,
+        )
+    return None
+
+
+def _has(case: Case, link: LinkFact, address: str) -> bool:
+    return any((a.node, a.interface, a.address) == (link.node, link.name, address) for a in case.facts.addresses)
+
+
+def _not_sent(case: Case) -> Reason:
+    return Reason(
+        "unknown",
+        case.flow.sender,
+        case.flow.reason or "no frame of it was seen",
+        next_step=f"In {case.flow.sender}: `ip route`, `ip neighbour`; was it sent at all?",
+        decided=False,
+        experiment="Send it again with `-v`: frames of the sender's interface mean that it left.",
+    )
+
+
+def _unknown(case: Case) -> Reason:
+    """Told as far as it was seen."""
+    passage = ends.lost_packet(case)
+    hop = headed(passage.hops[-1] if passage else case.flow.forward[-1])
+    told = answers.error_packet(case)
+    grown = {k: v for k, v in case.facts.growth.get(hop.node, {}).items() if _bad(k)}
+    answer = case.route(hop)
+    evidence = [
+        hop_words(hop),
+        case.flow.reason,
+        icmp_words(told[1]) if told else "",
+        f"route to {hop.after.dst} in {hop.node}: {answer.words}" if answer else "",
+        *counter_words(hop.node, grown),
+        *(f"the kernel's own drop reason: {words}" for words in case.facts.drops),
+    ]
+    causes, experiment = _left(case, hop)
+    what = "the answer" if passage and passage.reply else "the packet"
+    return case.reason(
+        "unknown",
+        hop.node,
+        f"{what} {tuple_words(hop.after)} ended in {hop.node} or behind it, and nothing that was seen says why:"
+        f" {causes}",
+        hop,
+        evidence,
+        experiment,
+        case.chosen(),
+        decided=False,
+        experiment=experiment,
+    )
+
+
+def _left(case: Case, hop: Hop) -> tuple[str, str]:
+    """Which causes are left, and what would tell them apart."""
+    if hop.out_interface is not None:
+        return (
+            "the link lost it, or the next one did not take it in",
+            f"`lab.py exec {hop.node} -- ip -s link show {hop.out_interface}` before and after one more: a growing"
+            " error or"
+            " drop counter means the link, none the next one.",
+        )
+    if hop.node in case.holders(hop.after.dst):
+        return (
+            "its receiver's own rules dropped it, or its program does not answer",
+            f"`lab.py exec {hop.node} -- nft list ruleset` and `ss -ltn`: rules there are not traced; a full receive"
+            " queue"
+            " means that the program does not read.",
+        )
+    return (
+        "a rule that is not traced (tc, ebtables, a bridge's), or a queue",
+        f"Trace every packet (`tracing: all`), and compare `ip -s link` and `tc -s qdisc` of {hop.node} before and"
+        " after"
+        " one more.",
+    )
+
+
+def _bad(counter: str) -> bool:
+    words = ("Err", "Drop", "drop", "Fail", "NoRoute", "Filter", "invalid", "Overflow", "Unreach")
+    return any(word in counter for word in words)

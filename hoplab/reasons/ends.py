@@ -1,0 +1,508 @@
+"""Causes that show in where a packet ended: no route, no neighbour, forwarding off, too large, too old, no way out.
+
+A packet that came into a namespace, met no rule that took it and did not leave has been
+ended by the kernel's own routing.  Each check there has a counter, an ICMP error or a
+neighbour's state of its own.  Sources: Linux' net/ipv4/route.c, ip_forward.c,
+ip_output.c, arp.c, net/bridge/br_forward.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from hoplab.hops.packet import Packet
+from hoplab.hops.reason import Reason
+from hoplab.hops.story import Hop, Passage
+from hoplab.hops.words import endpoint, icmp_words, tuple_words
+from hoplab.reasons.answers import error_packet
+from hoplab.reasons.case import Case, counter_words, hit_words, hop_words
+from hoplab.reasons.facts import LinkFact
+from hoplab.reasons.questions import headed, question, way_back
+
+
+def lost_packet(case: Case) -> Passage | None:
+    """The packet whose end decided: the first answer that did not come back, or the furthest of what was sent."""
+    if not case.back:
+        return max(case.there, key=lambda p: len(p.hops), default=None)
+    receiver = case.back[0].hops[0].node
+    if any(case.arrived(p) for p in case.back):
+        data = [p for p in case.there if p.label.startswith("DATA") and p.hops[-1].node != receiver]
+        if data:
+            return data[0]
+    missing = [p for p in case.back if not case.arrived(p) and p.label != "RST"]
+    return missing[0] if missing else None
+
+
+def ended(case: Case) -> Reason | None:
+    """What ended it, told by the place where it was last seen."""
+    passage = lost_packet(case)
+    if passage is None:
+        return None
+    hop = headed(passage.hops[-1])
+    passage = replace(passage, hops=(*passage.hops[:-1], hop))
+    checks: tuple[Callable[[Case, Passage, Hop], Reason | None], ...]
+    if hop.out_interface is not None:
+        checks = (hairpin_off, no_neighbour, missing_route, unplugged, too_large, queue_full)
+    elif hop.node in case.holders(hop.after.dst):
+        checks = (from_itself, no_way_back, no_neighbour, backlog_full, queue_full)
+    elif case.role(hop.node) in ("pod", "client", "host"):
+        checks = (wrong_gateway, no_neighbour)
+    else:
+        checks = (
+            hairpin_off,
+            too_old,
+            too_large,
+            no_neighbour,
+            reverse_path,
+            forwarding_off,
+            missing_route,
+            conntrack_full,
+            unplugged,
+            queue_full,
+        )
+    return next((found for check in checks if (found := check(case, passage, hop)) is not None), None)
+
+
+# One function a cause: what it needs to be sure of it.
+
+
+def hairpin_off(case: Case, passage: Passage, hop: Hop) -> Reason | None:
+    """It was to leave by the bridge port that it came in by, and the port is not in hairpin mode."""
+    port = case.link(hop.node, hop.in_interface or "")
+    if port is None or not port.master or port.hairpin is not False:
+        return None
+    holders = case.holders(hop.after.dst)
+    origin = passage.hops[-2].node if len(passage.hops) > 1 else ""
+    if origin not in holders or hop.out_interface not in (None, port.master):
+        return None
+    return case.reason(
+        "hairpin-off",
+        hop.node,
+        f"{hop.node} rewrote the destination to the pod that had sent the packet ({case.name_of(hop.after.dst)}), and"
+        " its"
+        f" bridge {port.master} sends nothing out of the port {port.name} that it came in by",
+        hop,
+        [
+            f"came in by {port.name}, destination became {endpoint(hop.after.dst, hop.after.dport)}: {hop_words(hop)}",
+            f"hairpin mode of port {port.name} of {port.master} is off",
+            f"no frame of it left by {port.name}",
+        ],
+        f"On {hop.node}: `bridge link set dev {port.name} hairpin on`; CNI's bridge plugin: `hairpinMode: true`.",
+        case.chosen() or origin,
+    )
+
+
+def from_itself(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
+    """A pod got a packet that seems to come from itself."""
+    if hop.before.src != hop.before.dst:
+        return None
+    node = case.flow.forward[-2].node if len(case.flow.forward) > 1 else hop.node
+    grown = case.grown(hop.node, "TcpExt.IPReversePathFilter", "Ip.InAddrErrors", "IpExt.InNoRoutes")
+    return case.reason(
+        "hairpin-not-masqueraded",
+        node,
+        f"{hop.node} was sent a packet from its own address {hop.before.src}: {node} rewrote only the destination",
+        hop,
+        [f"came in as {tuple_words(hop.before)}: {hop_words(hop)}", *counter_words(hop.node, grown)],
+        f"On {node}: the endpoint's chain has to mark what its own pod sends for masquerade (`-s {hop.before.src} -j"
+        " KUBE-MARK-MASQ`).",
+        case.chosen(),
+    )
+
+
+def too_old(case: Case, passage: Passage, hop: Hop) -> Reason | None:
+    """Its TTL was used up."""
+    exceeded = _error(case, (3, 0) if ":" in hop.before.src else (11, 0))
+    if (hop.ttl_in or 99) > 1 and exceeded is None:
+        return None
+    nodes = [one.node for one in passage.hops]
+    again = sorted({node for node in nodes if nodes.count(node) > 1})
+    loop = f"; it went round between {' and '.join(again)}" if again else ""
+    where = exceeded[0].hops[0].node if exceeded else hop.node
+    return case.reason(
+        "ttl",
+        where,
+        f"its TTL was used up in {where} after {len(nodes) - 1} hops{loop}",
+        hop,
+        [
+            f"came in with TTL {hop.ttl_in}: {hop_words(hop)}",
+            icmp_words(exceeded[1]) if exceeded else "",
+            *counter_words(where, case.grown(where, "Ip.InHdrErrors", "Icmp.OutTimeExcds")),
+        ],
+        f"On {' and '.join(again)}: `ip route get {hop.after.dst}`; two routes point at each other."
+        if again
+        else "Send it with a larger TTL.",
+        again[0] if again else "",
+    )
+
+
+def too_large(case: Case, passage: Passage, hop: Hop) -> Reason | None:
+    """A segment that may not be cut and does not fit where it has to go, with or without the ICMP error."""
+    packet = case.packet(hop)
+    if packet is None or not packet.dont_fragment:
+        return None
+    answer = case.route(hop)
+    device = case.link(hop.node, answer.device) if answer else None
+    grown = case.grown(hop.node, "Ip.FragFails")
+    too_big = device is not None and packet.length > device.mtu
+    if not too_big and not grown:
+        return None
+    mtu, name = (device.mtu, device.name) if device is not None else (0, "the next interface")
+    made = [p for p in case.errors if (found := case.packet(p.hops[0])) is None or found.mtu]
+    told = error_packet(case)
+    came = told is not None and told[1].mtu > 0
+    repeated = [p for p in case.flow.passages if p.reply == passage.reply and p.retransmission]
+    taken = next(((p, h, hit) for p in made for h in p.hops for hit in h.rules if hit.verdict.lower() == "drop"), None)
+    if came:
+        said = f"; {hop.node} told the sender so" if told else ""
+    else:
+        said = "; the ICMP error that says so did not reach the sender"
+    evidence = [
+        f"{packet.length} bytes, don't fragment: {hop_words(hop)}",
+        f"MTU of {name} on {hop.node} is {mtu}" if mtu else "",
+        *counter_words(hop.node, case.grown(hop.node, "Ip.FragFails", "Icmp.OutDestUnreachs")),
+        f"sent again {len(repeated)} times" if repeated else "",
+        "" if came else "no ICMP fragmentation needed came to the sender",
+    ]
+    if taken is not None:
+        evidence.append(f"the ICMP error was dropped: {hit_words(taken[1], taken[2])}")
+    return case.reason(
+        "mtu",
+        hop.node,
+        f"a packet of {packet.length} bytes that may not be fragmented does not fit into {name} (MTU {mtu}){said}",
+        hop,
+        evidence,
+        f"Give pods the MTU of the way ({mtu}; CNI's `mtu`), and let ICMP fragmentation needed pass."
+        + (f" Remove the rule in {taken[1].node}." if taken else ""),
+        f"interface {name} of {hop.node}" if device else "",
+    )
+
+
+def no_neighbour(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
+    """The next one on the link was asked for by ARP and did not answer."""
+    asked = case.asked_in_vain(hop.node, hop.time_ns)
+    unreachable = _error(case, (1, 3) if ":" in hop.before.src else (3, 1))
+    answer = case.route(hop)
+    wanted_next = (answer.via if answer else "") or hop.after.dst
+    failed = [
+        n
+        for n in case.facts.neighbours
+        if n.node == hop.node
+        and n.state in ("FAILED", "INCOMPLETE")
+        and n.address == (asked[1].target if asked else wanted_next)
+    ]
+    if asked is None and not failed:
+        return None
+    target = asked[1].target if asked else failed[0].address
+    interface = asked[0].interface if asked else failed[0].interface
+    back = hop.node in case.holders(hop.after.dst)
+    wanted = hop.before.src if back else hop.after.dst
+    evidence = [hop_words(hop)]
+    if asked:
+        evidence.append(f"{hop.node} asked for {target} by ARP on {interface} (frame {asked[0].number}), no answer")
+    evidence += [f"neighbour {n.address} on {n.interface} of {hop.node} is {n.state}" for n in failed]
+    evidence.append(f"{icmp_words(unreachable[1])} came" if unreachable else "")
+    evidence.append("" if case.holders(target) else f"no interface of the lab has {target}")
+    if target != wanted:
+        return _gateway(case, hop, target, wanted, evidence)
+    changed = case.changed_rule()
+    choice = case.chosen()
+    about = choice or target
+    step = (
+        f"Who is {target}? If it was a pod that is gone, its endpoint has to go: `lab.py kubectl get endpointslices`."
+        if not case.holders(target)
+        else f"{case.name_of(target)}: is its interface up, on this link, with this address?"
+    )
+    return case.reason(
+        "no-arp-answer",
+        hop.node,
+        f"{hop.node} found nobody who has {target} on {interface}",
+        hop,
+        [*evidence, changed],
+        step,
+        about,
+    )
+
+
+def _gateway(case: Case, hop: Hop, target: str, wanted: str, evidence: list[str]) -> Reason:
+    """The neighbour that is missing is a gateway."""
+    delivered = hop.node in case.holders(hop.after.dst)
+    answer = case.facts.routes.get(way_back(hop) if delivered else question(hop, case.facts.links))
+    route = f"route to {wanted} in {hop.node}: {answer.words}" if answer else ""
+    return case.reason(
+        "wrong-gateway",
+        hop.node,
+        f"{hop.node} sends what is for {wanted} to the gateway {target}, and nobody has that address there",
+        hop,
+        [*evidence, route],
+        f"In {hop.node}: `ip route`; is there a second default route, or one with a wrong gateway?",
+        f"gateway {target}",
+    )
+
+
+def wrong_gateway(case: Case, passage: Passage, hop: Hop) -> Reason | None:
+    """It came to somebody who is neither its destination nor a router: the one before took that for the gateway."""
+    if len(passage.hops) < 2 or case.setting(hop.node, "net.ipv4.ip_forward") == "1":
+        return None
+    sender = next((h for h in reversed(passage.hops[:-1]) if h.ttl_out == hop.ttl_in and not _bridges(case, h)), None)
+    if sender is None:
+        return None
+    return case.reason(
+        "wrong-gateway",
+        sender.node,
+        f"{sender.node} took {case.at_home(hop.node)} for its gateway: what is for {hop.after.dst} was sent there, and"
+        f" {hop.node} forwards nothing",
+        hop,
+        [f"{hop_words(hop)}, for {tuple_words(hop.after)}", _mac_words(sender)],
+        f"In {sender.node}: `ip route`; is there a second default route, or one with a wrong gateway?",
+        f"gateway in {case.at_home(hop.node)}",
+    )
+
+
+def _bridges(case: Case, hop: Hop) -> bool:
+    return hop.in_interface is not None and hop.ttl_in == hop.ttl_out
+
+
+def _mac_words(hop: Hop) -> str:
+    return f"{hop.node} sent the frame to {hop.mac_out[1]}" if hop.mac_out else ""
+
+
+def no_way_back(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
+    """It was delivered, and its receiver has no route for the answer."""
+    if case.back:
+        return None
+    answer = case.facts.routes.get(way_back(hop))
+    if answer is None or not answer.error:
+        return None
+    grown = case.grown(hop.node, "Ip.OutNoRoutes", "IpExt.OutNoRoutes")
+    return case.reason(
+        "no-route",
+        hop.node,
+        f"{hop.node} got the packet and has no route for the answer to {hop.before.src}",
+        hop,
+        [
+            f"delivered: {hop_words(hop)}",
+            f"route to {hop.before.src} in {hop.node}: {answer.words}",
+            *counter_words(hop.node, grown),
+        ],
+        f"In {hop.node}: `ip route add default via ITS-NODE'S-BRIDGE`; what did the CNI plugin set?",
+        case.chosen(),
+    )
+
+
+def backlog_full(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
+    """It was delivered, and its receiver's queue of new connections was full."""
+    grown = case.grown(hop.node, "TcpExt.ListenOverflows", "TcpExt.ListenDrops")
+    if not grown or case.back:
+        return None
+    return case.reason(
+        "queue-full",
+        hop.node,
+        f"{hop.node} dropped the opening of a connection: the queue of its listening socket is full",
+        hop,
+        [f"delivered: {hop_words(hop)}", *counter_words(hop.node, grown)],
+        f"In {hop.node}: `ss -ltn` shows the queue; does the program accept its connections?",
+        case.chosen(),
+    )
+
+
+def reverse_path(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
+    """The reverse path filter took it: the way back to its source leads through another interface."""
+    grown = case.grown(hop.node, "TcpExt.IPReversePathFilter")
+    if not grown:
+        return None
+    answer = case.route(hop)
+    interface = case.came_to(hop)
+    settings = {k: case.setting(hop.node, f"net.ipv4.conf.{k}.rp_filter") for k in ("all", interface)}
+    return case.reason(
+        "reverse-path",
+        hop.node,
+        f"the reverse path filter of {hop.node} dropped it: what is for {hop.before.src} would not leave by"
+        f" {interface},"
+        " where it came in",
+        hop,
+        [
+            hop_words(hop),
+            *counter_words(hop.node, grown),
+            f"route to {hop.after.dst} from {hop.before.src} iif {interface}: {answer.words}" if answer else "",
+            *(f"net.ipv4.conf.{key}.rp_filter of {hop.node} is {value}" for key, value in settings.items() if value),
+        ],
+        f"On {hop.node}: `ip route get {hop.before.src}`: repair that route, or `sysctl -w net.ipv4.conf.{interface}"
+        ".rp_filter=2` (loose) if the ways shall differ.",
+        f"net.ipv4.conf.{interface}.rp_filter",
+    )
+
+
+def forwarding_off(case: Case, passage: Passage, hop: Hop) -> Reason | None:
+    """The namespace is no router at the moment."""
+    off = case.setting(hop.node, "net.ipv4.ip_forward") == "0"
+    grown = case.grown(hop.node, "Ip.InAddrErrors")
+    forwarded = case.grown(hop.node, "Ip.ForwDatagrams")
+    if not off or (not grown and forwarded):
+        return None
+    what = "the answer" if passage.reply else "the packet"
+    return case.reason(
+        "forwarding-off",
+        hop.node,
+        f"{hop.node} does not forward: {what} came in by {hop.in_interface} for"
+        f" {endpoint(hop.after.dst, hop.after.dport)}"
+        " and is not its own",
+        hop,
+        [
+            hop_words(hop),
+            *counter_words(hop.node, grown),
+            "" if forwarded else f"counter Ip.ForwDatagrams of {hop.node} did not grow",
+            f"net.ipv4.ip_forward of {hop.node} is 0",
+        ],
+        f"On {hop.node}: `sysctl -w net.ipv4.ip_forward=1`.",
+        "net.ipv4.ip_forward",
+    )
+
+
+def missing_route(case: Case, passage: Passage, hop: Hop) -> Reason | None:
+    """A namespace had no route, or only the default one for what is a pod's address."""
+    for one in passage.hops:
+        homes = [n for n in case.holders(one.after.dst) if case.role(n) == "pod"]
+        answer = case.route(one)
+        reached = any(h.node in homes or h.node in {case.facts.hosts.get(n) for n in homes} for h in passage.hops)
+        if not homes or reached or answer is None or case.role(one.node) != "node":
+            continue
+        if answer.is_default or answer.error in ("ENETUNREACH", "EHOSTUNREACH"):
+            told = error_packet(case)
+            after = passage.hops[passage.hops.index(one) + 1 :]
+            return case.reason(
+                "no-route",
+                one.node,
+                f"{one.node} has no route to {case.name_of(one.after.dst)}: it knows only {answer.words}",
+                hop,
+                [
+                    hop_words(one),
+                    f"route to {one.after.dst} in {one.node}: {answer.words}",
+                    f"it went to {' and '.join(h.node for h in after)} instead" if after else "",
+                    icmp_words(told[1]) if told else "",
+                ],
+                f"On {one.node}: `ip route`; the pod subnet of {case.facts.hosts.get(homes[0], 'its node')} needs a"
+                " route"
+                " (fabric routes: via that node; VXLAN: via flannel.1).",
+                case.chosen() or case.name_of(one.after.dst),
+            )
+    answer = case.route(hop)
+    if hop.out_interface is None and answer is not None and answer.error in ("ENETUNREACH", "EHOSTUNREACH", "EACCES"):
+        return _unroutable(case, passage, hop, answer.words)
+    return None
+
+
+def _unroutable(case: Case, passage: Passage, hop: Hop, words: str) -> Reason:
+    told = error_packet(case)
+    evidence = [
+        hop_words(hop),
+        f"route to {hop.after.dst} in {hop.node}: {words}",
+        icmp_words(told[1]) if told else "",
+        *counter_words(hop.node, case.grown(hop.node, "IpExt.InNoRoutes", "Icmp.OutDestUnreachs")),
+    ]
+    unchanged = hop.after.dst == case.sent.dst and not passage.reply
+    if unchanged and not case.holders(hop.after.dst):
+        deciders = [h for h in passage.hops if case.role(h.node) in ("node", "balancer")]
+        if deciders:
+            where = deciders[-1]
+            return case.reason(
+                "not-rewritten",
+                where.node,
+                f"no rule of {where.node} took {endpoint(case.sent.dst, case.sent.dport)}, an address that nobody"
+                " has: it was"
+                f" routed on as it was, to {hop.node}",
+                hop,
+                [
+                    *evidence,
+                    f"rule trace in {where.node}: {len(where.rules)} rules met, none rewrote",
+                    hop_words(where),
+                ],
+                f"On {where.node}: are its rules loaded (`iptables-save -t nat`, `nft list ruleset`), and is there a"
+                " Service"
+                " with this address and port?",
+                endpoint(case.sent.dst, case.sent.dport),
+            )
+    return case.reason(
+        "no-route",
+        hop.node,
+        f"{hop.node} has no route to {case.name_of(hop.after.dst)}",
+        hop,
+        evidence,
+        f"On {hop.node}: `ip route get {hop.after.dst}`.",
+        case.chosen() or hop.after.dst,
+    )
+
+
+def conntrack_full(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
+    """The table of connections was full."""
+    grown = case.grown(hop.node, "conntrack.drop", "conntrack.early_drop")
+    if "conntrack.drop" not in grown:
+        return None
+    count, most = (case.setting(hop.node, f"net.netfilter.nf_conntrack_{name}") for name in ("count", "max"))
+    return case.reason(
+        "conntrack-full",
+        hop.node,
+        f"connection tracking of {hop.node} is full and dropped what would have been a new entry",
+        hop,
+        [hop_words(hop), *counter_words(hop.node, grown), f"{count} entries of at most {most}" if count else ""],
+        f"On {hop.node}: `conntrack -S`, `sysctl net.netfilter.nf_conntrack_max`; who holds so many connections?",
+        "net.netfilter.nf_conntrack_max",
+    )
+
+
+def unplugged(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
+    """The interface that it had to take, or the one at the other end, is down."""
+    for link in _interfaces_ahead(case, hop):
+        if not link.up:
+            return case.reason(
+                "link-down",
+                link.node,
+                f"{link.node}'s interface {link.name} is down: what {hop.node} sends there arrives nowhere",
+                hop,
+                [hop_words(hop), f"interface {link.name} of {link.node} is down", _mac_words(hop)],
+                f"On {link.node}: `ip link set {link.name} up`; routes that went with it have to be set again.",
+                f"interface {link.name} of {link.node}",
+            )
+    return None
+
+
+def _interfaces_ahead(case: Case, hop: Hop) -> Iterator[LinkFact]:
+    answer = case.route(hop)
+    if answer and (link := case.link(hop.node, answer.device)):
+        yield link
+    if hop.mac_out and (link := case.owner(hop.mac_out[1])):
+        yield link
+    for node in case.holders(hop.after.dst):
+        yield from (link for link in case.facts.links if link.node == node and link.name != "lo")
+
+
+def queue_full(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
+    """An interface or its queue dropped packets."""
+    next_one = case.owner(hop.mac_out[1]) if hop.mac_out else None
+    for node in dict.fromkeys((hop.node, *([next_one.node] if next_one else ()))):
+        grown = case.grown(node, "*.queue_drop", "*.tx_drop")
+        if grown:
+            name = next(iter(grown)).partition(".")[0]
+            return case.reason(
+                "queue-full",
+                node,
+                f"the queue of {node}'s interface {name} dropped packets",
+                hop,
+                [hop_words(hop), *counter_words(node, grown)],
+                f"On {node}: `tc -s qdisc show dev {name}`; is it shaped, or too slow for what is sent?",
+                f"interface {name} of {node}",
+            )
+    return None
+
+
+# What the frames say.
+
+
+def _error(case: Case, *kinds: tuple[int, int]) -> tuple[Passage, Packet] | None:
+    """An ICMP error of one of these kinds about the flow."""
+    for error in case.errors:
+        packet = case.packet(error.hops[0])
+        if packet is not None and packet.kind in kinds:
+            return error, packet
+    return None

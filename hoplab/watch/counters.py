@@ -1,0 +1,77 @@
+"""The kernel's counters of a namespace: read as text, understood only when something failed.
+
+Pure but for `read`.  A counter that grew between two looks is evidence that something
+happened; which packet it was about, frames and traces have to say.  Sources:
+Documentation/networking/snmp_counter.rst, proc(5), net/netfilter/nf_conntrack_standalone.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+FILES = ("snmp", "netstat", "dev", "stat/nf_conntrack")
+Texts = Mapping[str, str]
+"""File below /proc/PID/net -> what it says."""
+
+
+def read(pid: int) -> dict[str, str]:
+    """The files of a namespace, by its holder's process id; what is not there is left out."""
+    found = {}
+    for name in FILES:
+        with suppress(OSError), open(f"/proc/{pid}/net/{name}", encoding="ascii", errors="replace") as file:
+            found[name] = file.read()
+    return found
+
+
+def values(texts: Texts) -> dict[str, int]:
+    """All counters by name: 'Ip.InAddrErrors', 'TcpExt.ListenDrops', 'eth0.rx_drop', 'conntrack.invalid'."""
+    return {
+        **_named(texts.get("snmp", "")),
+        **_named(texts.get("netstat", "")),
+        **_devices(texts.get("dev", "")),
+        **_conntrack(texts.get("stat/nf_conntrack", "")),
+    }
+
+
+def growth(before: Texts, after: Texts) -> dict[str, int]:
+    """Counters that grew, and by how much."""
+    old, new = values(before), values(after)
+    return {name: value - old.get(name, 0) for name, value in new.items() if value > old.get(name, 0)}
+
+
+def _named(text: str) -> dict[str, int]:
+    """snmp and netstat: a line of names, a line of values, each beginning with the group."""
+    lines = text.splitlines()
+    found: dict[str, int] = {}
+    for names, numbers in zip(lines[::2], lines[1::2], strict=False):
+        group, *keys = names.split()
+        found.update(
+            {f"{group}{key}".replace(":", "."): int(v) for key, v in zip(keys, numbers.split()[1:], strict=False)}
+        )
+    return found
+
+
+def _devices(text: str) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for line in text.splitlines()[2:]:
+        name, _, rest = line.partition(":")
+        columns = rest.split()
+        if len(columns) >= 12:
+            name = name.strip()
+            found |= {f"{name}.rx_err": int(columns[2]), f"{name}.rx_drop": int(columns[3])}
+            found |= {f"{name}.tx_err": int(columns[10]), f"{name}.tx_drop": int(columns[11])}
+    return found
+
+
+def _conntrack(text: str) -> dict[str, int]:
+    """A line of names, then a line of hexadecimal numbers for each processor; `entries` is no counter."""
+    lines = [line.split() for line in text.splitlines()]
+    if not lines:
+        return {}
+    names, rows = lines[0], lines[1:]
+    return {
+        f"conntrack.{name}": sum(int(row[at], 16) for row in rows if len(row) > at)
+        for at, name in enumerate(names)
+        if name != "entries"
+    }
