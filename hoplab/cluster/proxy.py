@@ -10,10 +10,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hoplab.dataplane import conntrack, iptables, iptables_text, nftables
+from hoplab.dataplane import conntrack, iptables, iptables_text, nft_text, nftables
 from hoplab.dataplane.config import ProxyConfig
-from hoplab.dataplane.nft_text import Table
-from hoplab.dataplane.nft_text import changes as nft_changes
 from hoplab.dataplane.rules import families_of
 from hoplab.dataplane.view import View, view
 from hoplab.kube.types import EndpointSlice, IPFamily, Node, Service
@@ -21,6 +19,10 @@ from hoplab.net.namespaces import CommandFailed, Namespace
 from hoplab.net.udp_connections import UdpConnections
 
 RESTORE = {"IPv4": "iptables-restore", "IPv6": "ip6tables-restore"}
+MANY_CHAINS = 2000
+"""From here on nft's reading of a table takes longer than a small change of it, and `unread_changes` pays."""
+MANY_LEFT = 100
+"""Chains that wait, empty, for a transaction that deletes them."""
 
 
 Whole = Callable[[], str] | None
@@ -41,10 +43,12 @@ class KubeProxy:
     def __init__(self, namespace: Namespace, node: Node, config: ProxyConfig) -> None:
         self.namespace, self.node, self.config = namespace, node, config
         self._tables: dict[IPFamily, iptables_text.Tables] = {}
-        self._nft: dict[IPFamily, Table] = {}
+        self._nft: dict[IPFamily, nft_text.Table] = {}
+        self._left: dict[IPFamily, list[str]] = {}
+        self._rules_in_chains: bool | None = None
         self._loading: list[_Loading] = []
         self._views: dict[IPFamily, View] = {}
-        self._udp: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
+        self._udp: dict[IPFamily, dict[tuple[str, int], frozenset[tuple[str, int]]]] = {}
         self.removes_stale_entries = True
         """Whether UDP connections to endpoints that went are removed; a lesson may switch that off."""
 
@@ -74,7 +78,39 @@ class KubeProxy:
     def _nftables(self, seen: View, family: IPFamily) -> tuple[str, Whole]:
         before = self._nft.get(family)
         now = self._nft[family] = nftables.build_from_view(seen, self.config, before)
-        return nft_changes(before, now), now.text if before is not None else None
+        if before is None:
+            return now.text(), None
+
+        def whole() -> str:
+            self._left.pop(family, None)
+            return now.text()
+
+        return self._nft_change(before, now, family), whole
+
+    def _nft_change(self, before: nft_text.Table, now: nft_text.Table, family: IPFamily) -> str:
+        """The change; of a large table without having nft read it, which leaves chains to be deleted by a later one."""
+        large = len(now.chains) >= MANY_CHAINS and self._reads_rules_of_chains()
+        unread = nft_text.unread_changes(before, now) if large else None
+        text = nft_text.changes(before, now) if unread is None else unread
+        left = self._left.pop(family, [])
+        if unread is not None:
+            left += nft_text.gone_chains(before, now)
+        if left:
+            kept = {chain.name for chain in now.chains}
+            left = [name for name in left if name not in kept]
+        if not text or (unread is not None and len(left) < MANY_LEFT):
+            self._left[family] = left
+            return text
+        return text + nft_text.deleted_chains(now, left)
+
+    def _reads_rules_of_chains(self) -> bool:
+        """Whether this machine's nft adds the rules that stand within `add chain`; asked once, of nft itself."""
+        if self._rules_in_chains is None:
+            # In an empty namespace, since nft looks for similar names among all chains before it says what is wrong.
+            argv = ["unshare", "--net", "nft", "-c", "-f", "-"]
+            asked = self.namespace.run(argv, nft_text.TAKES_RULES_IN_CHAINS, check=False)
+            self._rules_in_chains = asked.returncode != 0
+        return self._rules_in_chains
 
     def finish_sync(self) -> None:
         """Wait until the rules are in the kernel; after a change that failed, load all of them, as kube-proxy does.
@@ -90,21 +126,20 @@ class KubeProxy:
             if one.process.returncode != 0:
                 self.forget()
                 raise CommandFailed(self.namespace.name, one.argv, one.process.returncode, output)
-        self._remove_stale_entries()
+        for family, seen in self._views.items():
+            self._remove_stale_entries(family, seen)
 
-    def _remove_stale_entries(self) -> None:
+    def _remove_stale_entries(self, family: IPFamily, seen: View) -> None:
         """Behind the rules, as kube-proxy does it: what begins from now on meets the new ones."""
-        seen = self._views.get("IPv4")
-        if seen is None:
-            return
         now = conntrack.serving(seen)
-        before, self._udp = self._udp, now
+        before = self._udp.get(family, {})
+        self._udp[family] = now
         # Only ways that were there can have entries, and only a lost endpoint makes one stale.
         lost = any(endpoints - now.get(way, frozenset()) for way, endpoints in before.items())
         new = any(way not in before for way in now)
         if not self.removes_stale_entries or not (lost or (new and before)):
             return
-        connections = UdpConnections(self.namespace)
+        connections = UdpConnections(self.namespace, family)
         try:
             entries = [conntrack.UdpEntry(*original, *reply[:2]) for original, reply in connections.entries()]
             gone = conntrack.stale(seen, entries)
@@ -116,6 +151,7 @@ class KubeProxy:
         """Have the next sync load everything again (somebody else changed the rules)."""
         self._tables.clear()
         self._nft.clear()
+        self._left.clear()
 
     def object_of(self) -> dict[str, str]:
         """Chain name -> the Kubernetes object that it stands for, of the rules loaded last.

@@ -9,9 +9,10 @@ is easy to compare and to search.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain as chain_of
+from operator import is_
 from typing import Literal
 
 Family = Literal["ip", "ip6"]
@@ -137,33 +138,29 @@ class Table:
         return ["\n".join(chain_of((head,), *parts)) + "\n" for head, parts in zip(heads, groups.values(), strict=True)]
 
 
-def changes(previous: Table | None, now: Table, *, delete_chains: bool = True) -> str:
+def changes(previous: Table | None, now: Table) -> str:
     """The smallest transaction that leads from `previous` to `now`; empty when they are equal.
 
     Additions come first, then elements (so that no map ever points nowhere), then removals: a chain or set can
     only go when nothing refers to it any more.  A chain whose rules differ is flushed and written anew, one that
     is equal is not named at all.  A set of another type or timeout is replaced; a base chain with another hook cannot
     be altered in place: then (and without `previous`) the whole table is written.
-
-    Kernels before 6.2 notice late that a map's element no longer refers to a chain, so that deleting the chain
-    would fail (kube-proxy, pkg/proxy/nftables/proxier.go, "stale chains").  For them, `delete_chains=False` leaves
-    such chains empty; `leftover_chains` deletes them a second later.
     """
     if previous is None:
         return now.text()
-    old_chains = {chain.name: chain for chain in previous.chains}
-    # A large table shares most of its chains with the one before: only the others are looked at closely.
-    differing = [chain for chain in now.chains if old_chains.get(chain.name) is not chain]
-    if _needs_whole(previous, now, differing, old_chains):
+    old, differing = _differing(previous.chains, now.chains)
+    if _needs_whole(previous, now, differing, old):
         return now.text()
     where = f"{now.family} {now.name}"
     old_sets = {collection.name: collection for collection in previous.sets}
     new_sets = {collection.name for collection in now.sets}
     lines: list[str] = []
     redefined = _redefined(old_sets, now)
-    written = [chain for chain in differing if chain != old_chains.get(chain.name)]
+    there = old
+    written = [chain for chain in differing if chain != old.get(chain.name)]
     if redefined:
         # A set can only be replaced while no rule names it.
+        there = {chain.name: chain for chain in previous.chains}
         users = {chain.name for chain in previous.chains if _uses(chain, redefined)}
         rewritten = users | {chain.name for chain in written}
         written = [chain for chain in now.chains if chain.name in rewritten]
@@ -171,40 +168,107 @@ def changes(previous: Table | None, now: Table, *, delete_chains: bool = True) -
         for name in redefined:
             lines.append(f"delete {old_sets.pop(name).kind} {where} {name}")
     for chain in differing:
-        if chain.name not in old_chains:
+        if chain.name not in old:
             lines.append(f"add chain {where} {chain.name}{chain.definition}")
     for collection in now.sets:
         if collection.name not in old_sets:
             lines.append(f"add {collection.kind} {where} {collection.name}{collection.definition}")
     for chain in written:
-        if chain.name in old_chains:
+        if chain.name in there:
             lines.append(f"flush chain {where} {chain.name}")
         lines += _rule_lines(where, chain)
     for collection in now.sets:
         lines += _element_changes(where, old_sets.get(collection.name), collection)
-    gone = _gone_chains(previous, now)
+    gone = _gone(old, differing)
     lines += [f"flush chain {where} {name}" for name in gone]
     for collection in previous.sets:
         if collection.name not in new_sets:
             lines.append(f"delete {collection.kind} {where} {collection.name}")
-    if delete_chains:
-        lines += [f"delete chain {where} {name}" for name in gone]
+    lines += [f"delete chain {where} {name}" for name in gone]
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def leftover_chains(previous: Table, now: Table) -> str:
-    """The transaction that deletes the chains which `changes(..., delete_chains=False)` left empty.
+TAKES_RULES_IN_CHAINS = "add table ip probe\nadd chain ip probe c { goto nowhere ; }\n"
+"""`nft -c` refuses this text, whose rule leads nowhere, where `add chain` with rules in it adds them.
 
-    Not to be loaded any more when a later table has such a chain again.
+nft 1.0.6 as it was released leaves them out without a word; Debian's 1.0.6-2+deb12u2 and later releases add them.
+"""
+
+
+def unread_changes(previous: Table, now: Table) -> str | None:
+    """What `changes` does, in forms for which nft need not read the table first; None where there are no such forms.
+
+    Before `add rule`, `add element` and any `delete`, nft asks the kernel for every chain of every table (nftables,
+    src/cache.c), which takes far longer than a small change of a large table does.  `add chain` with its rules in
+    braces and `add map` with its elements ask for tables only.  So nothing is deleted: chains that went are left empty
+    (`gone_chains`), for `deleted_chains` to take away together later.  kube-proxy, too, empties its "stale chains" and
+    deletes them in a later sync (pkg/proxy/nftables/proxier.go).  Only for an nft that `TAKES_RULES_IN_CHAINS`.
     """
-    if _needs_whole(previous, now, now.chains, {chain.name: chain for chain in previous.chains}):
-        return ""
-    return "".join(f"delete chain {now.family} {now.name} {name}\n" for name in _gone_chains(previous, now))
+    old, differing = _differing(previous.chains, now.chains)
+    old_sets = {collection.name: collection for collection in previous.sets}
+    written = [chain for chain in differing if chain != old.get(chain.name)]
+    if _needs_whole(previous, now, differing, old) or any(chain.hook for chain in written):
+        return None
+    if _redefined(old_sets, now) or old_sets.keys() - {collection.name for collection in now.sets}:
+        return None
+    where = f"{now.family} {now.name}"
+    added = [f"add chain {where} {chain.name}" for chain in written if chain.name not in old]
+    # Also sets that are there already: nft refuses a rule whose set it does not know.
+    used = {word[1:] for chain in written for rule in chain.rules for word in rule.body.split() if word[0] == "@"}
+    sets: list[str] = []
+    for collection in now.sets:
+        before = old_sets.get(collection.name)
+        if _gone_elements(before, collection):
+            return None
+        new = _new_elements(before, collection)
+        if before is None or new or collection.name in used:
+            inside = " , ".join(_element_text(element) for element in new)
+            braces = _braces(collection.spec, f"elements = {{ {inside} }}" if new else "", _comment(collection.comment))
+            sets.append(f"add {collection.kind} {where} {collection.name}{braces}")
+    rules: list[str] = []
+    for chain in written:
+        if chain.name in old:
+            rules.append(f"flush chain {where} {chain.name}")
+        if chain.rules:
+            rules.append(f"add chain {where} {chain.name}{_braces(*map(_rule_text, chain.rules))}")
+    emptied = [f"flush chain {where} {name}" for name in _gone(old, differing)]
+    lines = [*added, *sets, *rules, *emptied]
+    return "\n".join(lines) + "\n" if lines else ""
 
 
-def _gone_chains(previous: Table, now: Table) -> list[str]:
-    kept = {chain.name for chain in now.chains}
-    return [chain.name for chain in previous.chains if chain.name not in kept]
+def gone_chains(previous: Table, now: Table) -> list[str]:
+    """The names of chains that are no more, in the order of the previous text."""
+    return _gone(*_differing(previous.chains, now.chains))
+
+
+def _gone(old: Iterable[str], differing: Iterable[Chain]) -> list[str]:
+    kept = {chain.name for chain in differing}
+    return [name for name in old if name not in kept]
+
+
+def deleted_chains(table: Table, names: Iterable[str]) -> str:
+    """What deletes chains that `unread_changes` left empty: to be loaded while no table holds them again."""
+    return "".join(f"delete chain {table.family} {table.name} {name}\n" for name in names)
+
+
+def _differing(before: tuple[Chain, ...], now: tuple[Chain, ...]) -> tuple[dict[str, Chain], list[Chain]]:
+    """By name, the chains of `before` that are not the same objects in `now`; and the other way round.
+
+    A large table shares most of its chains with the one before: only the others are looked at closely.
+    """
+    start = _shared(before, now)
+    before, now = before[start:], now[start:]
+    end = _shared(before[::-1], now[::-1])
+    before, now = before[: len(before) - end], now[: len(now) - end]
+    old_ids, new_ids = set(map(id, before)), set(map(id, now))
+    old = {chain.name: chain for chain in before if id(chain) not in new_ids}
+    return old, [chain for chain in now if id(chain) not in old_ids]
+
+
+def _shared(one: Sequence[Chain], other: Sequence[Chain]) -> int:
+    """How many chains both begin with."""
+    same = [*map(is_, one, other), False]
+    return same.index(False)
 
 
 def _needs_whole(previous: Table, now: Table, chains: Iterable[Chain], before: Mapping[str, Chain]) -> bool:
@@ -235,28 +299,48 @@ def _uses(chain: Chain, sets: Iterable[str]) -> bool:
 
 def _element_changes(where: str, before: Set | None, now: Set) -> Iterator[str]:
     """Delete what went or got another value, then add what is new."""
-    if before is not None and before.elements == now.elements:
-        return
-    old = {} if before is None else {element.key: element for element in before.elements}
-    keep = {element.key: element for element in now.elements}
-    gone = (Element(element.key) for element in old.values() if not _same(keep.get(element.key), element))
+    gone = (Element(element.key) for element in _gone_elements(before, now))
     yield from _element_lines("delete", where, now.name, gone)
-    new = (element for element in now.elements if not _same(old.get(element.key), element))
-    yield from _element_lines("add", where, now.name, new)
+    yield from _element_lines("add", where, now.name, _new_elements(before, now))
+
+
+def _gone_elements(before: Set | None, now: Set) -> list[Element]:
+    """Elements that went or got another value."""
+    if before is None or before.elements == now.elements:
+        return []
+    keep = {element.key: element for element in now.elements}
+    return [element for element in before.elements if not _same(keep.get(element.key), element)]
+
+
+def _new_elements(before: Set | None, now: Set) -> list[Element]:
+    """Elements that are new or got another value."""
+    if before is None:
+        return list(now.elements)
+    if before.elements == now.elements:
+        return []
+    old = {element.key: element for element in before.elements}
+    return [element for element in now.elements if not _same(old.get(element.key), element)]
 
 
 def _element_lines(verb: str, where: str, name: str, elements: Iterable[Element]) -> Iterator[str]:
     head = f"{verb} element {where} {name} {{ "
     for element in elements:
-        comment = f" {_comment(element.comment)}" if element.comment else ""
-        value = f" : {element.value}" if element.value else ""
-        yield f"{head}{element.key}{comment}{value} }}"
+        yield f"{head}{_element_text(element)} }}"
+
+
+def _element_text(element: Element) -> str:
+    comment = f" {_comment(element.comment)}" if element.comment else ""
+    return f"{element.key}{comment}{f' : {element.value}' if element.value else ''}"
 
 
 def _rule_lines(where: str, chain: Chain) -> Iterator[str]:
     head = f"add rule {where} {chain.name} "
     for rule in chain.rules:
-        yield f"{head}{rule.body} {_comment(rule.comment)}" if rule.comment else head + rule.body
+        yield head + _rule_text(rule)
+
+
+def _rule_text(rule: Rule) -> str:
+    return f"{rule.body} {_comment(rule.comment)}" if rule.comment else rule.body
 
 
 def _comment(words: str) -> str:

@@ -11,7 +11,7 @@ Source: kube-proxy 1.34, pkg/proxy/nftables/proxier.go and README.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from hoplab.dataplane.config import ProxyConfig
@@ -41,11 +41,6 @@ def build_from_view(seen: View, config: ProxyConfig, previous: Table | None = No
     lang = words(seen.family)
     made = _made(seen, _surroundings(seen, config, lang), previous.memory if previous else {})
     parts = [part for _, part in made.values()]
-    elements: dict[str, dict[str, Element]] = {}
-    for part in parts:
-        for name, element in part.elements:
-            # Two Services may claim one address and port: the first in order of names has it.
-            elements.setdefault(name, {}).setdefault(element.key, element)
     node_port_ips = config.node_port_ips(seen.node, seen.family)
     chains = base_chains(
         lang,
@@ -53,7 +48,7 @@ def build_from_view(seen: View, config: ProxyConfig, previous: Table | None = No
         service_cidrs=config.service_cidrs(seen.family),
         all_node_ports=node_port_ips is None,
     )
-    sets = base_sets(lang, node_port_ips, {name: by_key.values() for name, by_key in elements.items()})
+    sets = base_sets(lang, node_port_ips, _elements(parts, previous))
     return Table(
         lang.family,
         TABLE,
@@ -62,6 +57,20 @@ def build_from_view(seen: View, config: ProxyConfig, previous: Table | None = No
         (*chains, *(chain for part in parts for chain in part.chains)),
         memory=made,
     )
+
+
+def _elements(parts: Sequence[ServiceParts], previous: Table | None) -> dict[str, Iterable[Element]]:
+    """The elements of each set and map; the previous table's own ones where a change left all of them as they were."""
+    if previous is not None:
+        before = [known.elements for _, known in previous.memory.values()]  # type: ignore[misc, has-type]
+        if before == [part.elements for part in parts]:
+            return {each.name: each.elements for each in previous.sets if not each.dynamic}
+    elements: dict[str, dict[str, Element]] = {}
+    for part in parts:
+        for name, element in part.elements:
+            # Two Services may claim one address and port: the first in order of names has it.
+            elements.setdefault(name, {}).setdefault(element.key, element)
+    return {name: by_key.values() for name, by_key in elements.items()}
 
 
 _Inputs = tuple[Node, Surroundings, ServicePortInfo, tuple[EndpointInfo, ...]]

@@ -75,7 +75,7 @@ def nobody_refuses(lab):
 
 def entries_kept(lab):
     for agent in lab.cluster.nodes.values():
-        agent.proxy._remove_stale_entries = lambda: None
+        agent.proxy._remove_stale_entries = lambda family, seen: None
 
 
 def pods_masqueraded(lab):

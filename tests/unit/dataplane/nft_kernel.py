@@ -9,9 +9,15 @@ from typing import Any
 
 def loaded(*texts: str) -> dict[str, list[Any]]:
     """Load the transactions one after the other; give chains with their rules in order, sets with sorted elements."""
-    done = _nft('for text in "$@"; do printf %s "$text" | nft -f -; done; nft --json --stateless list ruleset', texts)
+    return parsed(
+        _nft('for text in "$@"; do printf %s "$text" | nft -f -; done; nft --json --stateless list ruleset', texts)
+    )
+
+
+def parsed(listing: str) -> dict[str, list[Any]]:
+    """What `nft --json --stateless list ruleset` prints, as `loaded` gives it."""
     ruleset: dict[str, list[Any]] = {}
-    for item in json.loads(done)["nftables"]:
+    for item in json.loads(listing)["nftables"]:
         ((kind, thing),) = item.items()
         if kind == "metainfo":
             continue

@@ -6,8 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hoplab.dataplane.nft_text import Chain, Element, Rule, Set, Table, changes, leftover_chains
-from tests.unit.dataplane.nft_kernel import loaded
+from hoplab.dataplane.nft_text import (
+    TAKES_RULES_IN_CHAINS,
+    Chain,
+    Element,
+    Rule,
+    Set,
+    Table,
+    changes,
+    deleted_chains,
+    gone_chains,
+    unread_changes,
+)
+from tests.unit.dataplane.nft_kernel import check, loaded
 
 BASE = Chain("input", (Rule("ip daddr vmap @ways"),), "type filter hook input priority 0")
 WAYS = Set("ways", "type ipv4_addr : verdict", "map")
@@ -81,15 +92,6 @@ def test_a_removal_takes_the_element_before_the_chain():
     ]
 
 
-def test_for_old_kernels_chains_are_emptied_first_and_deleted_later():
-    one = with_way(EMPTY, "a", "10.0.0.1", "drop")
-    assert changes(one, EMPTY, delete_chains=False).splitlines() == [
-        "delete element ip t ways { 10.0.0.1 }",
-        "flush chain ip t a",
-    ]
-    assert leftover_chains(one, EMPTY) == "delete chain ip t a\n"
-
-
 def test_a_changed_chain_is_flushed_and_written_anew():
     assert changes(
         with_way(EMPTY, "a", "10.0.0.1", "drop"), with_way(EMPTY, "a", "10.0.0.1", "accept")
@@ -139,7 +141,53 @@ def test_a_set_with_another_timeout_is_replaced_while_no_rule_names_it():
 def test_another_hook_needs_the_whole_table():
     moved = replace(EMPTY, chains=(replace(BASE, hook="type filter hook input priority 10"),))
     assert changes(EMPTY, moved) == moved.text()
-    assert leftover_chains(EMPTY, moved) == ""
+
+
+class TestUnread:
+    """A change in forms for which nft need not read the table first."""
+
+    def test_an_addition(self):
+        one = with_way(EMPTY, "a", "10.0.0.1", "drop")
+        assert lines_of(unread_changes(one, with_way(one, "b", "10.0.0.2", "accept", "drop"))) == [
+            "add chain ip t b",
+            'add map ip t ways { type ipv4_addr : verdict ; elements = { 10.0.0.2 comment "way to b" : goto b } ; }',
+            "add chain ip t b { accept ; drop ; }",
+        ]
+
+    def test_a_chain_whose_rules_differ_and_the_set_that_they_name(self):
+        before = seen(10)
+        other = Chain("look", (Rule("ip saddr @seen drop"),))
+        after = replace(before, chains=(BASE, other, before.chains[2]))
+        assert lines_of(unread_changes(before, after)) == [
+            "add set ip t seen { type ipv4_addr ; flags dynamic,timeout ; timeout 10s ; }",
+            "flush chain ip t look",
+            "add chain ip t look { ip saddr @seen drop ; }",
+        ]
+
+    def test_a_chain_that_went_stays_empty_until_it_is_deleted(self):
+        before = replace(EMPTY, chains=(BASE, Chain("a", (Rule("drop"),))))
+        assert lines_of(unread_changes(before, EMPTY)) == ["flush chain ip t a"]
+        assert deleted_chains(EMPTY, gone_chains(before, EMPTY)) == "delete chain ip t a\n"
+
+    def test_what_takes_a_deletion_has_no_such_form(self):
+        one = with_way(EMPTY, "a", "10.0.0.1", "drop")
+        moved = replace(EMPTY, chains=(replace(BASE, hook="type filter hook input priority 10"),))
+        hooked = replace(EMPTY, chains=(replace(BASE, rules=(Rule("drop"),)),))
+        for before, after in [(one, EMPTY), (EMPTY, moved), (EMPTY, hooked), (seen(10), seen(20)), (seen(10), EMPTY)]:
+            assert unread_changes(before, after) is None
+
+    def test_nothing_for_no_difference(self):
+        assert unread_changes(seen(10), seen(10)) == ""
+
+    @pytest.mark.lab
+    def test_whether_nft_takes_it_is_told_by_a_text_that_it_must_refuse(self):
+        with pytest.raises(AssertionError, match="goto nowhere"):
+            check(TAKES_RULES_IN_CHAINS)
+
+
+def lines_of(text: str | None) -> list[str]:
+    assert text is not None
+    return text.splitlines()
 
 
 CHAINS = st.dictionaries(
@@ -159,4 +207,7 @@ def tables(draw: st.DrawFn) -> Table:
 @settings(max_examples=40, deadline=None)
 @given(tables(), tables())
 def test_the_change_leads_the_kernel_where_the_whole_text_leads(before: Table, after: Table):
-    assert loaded(before.text(), changes(before, after)) == loaded(after.text())
+    expected = loaded(after.text())
+    assert loaded(before.text(), changes(before, after)) == expected
+    if (unread := unread_changes(before, after)) is not None:
+        assert loaded(before.text(), unread + deleted_chains(after, gone_chains(before, after))) == expected

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hoplab.dataplane.config import ProxyConfig
-from hoplab.dataplane.nft_text import changes
+from hoplab.dataplane.nft_text import changes, deleted_chains, gone_chains, unread_changes
 from hoplab.dataplane.nftables import build, build_from_view
 from hoplab.dataplane.nftables_names import endpoint_base, service_base
 from hoplab.dataplane.view import view
@@ -185,6 +185,26 @@ def test_changes_lead_the_kernel_where_the_whole_text_leads(before: Cluster, aft
         first = build(before.services, before.slices, before.node, before.config, family)
         then = build(after.services, after.slices, after.node, after.config, family)
         assert loaded(first.text(), changes(first, then)) == loaded(then.text())
+
+
+@pytest.mark.lab
+@settings(max_examples=15, deadline=None)
+@given(clusters(), st.data())
+def test_endpoints_that_change_need_no_reading_of_the_table(cluster: Cluster, data: st.DataObject):
+    """One endpoint of a slice goes to another address: the kernel comes to hold what the whole text makes."""
+    slices = [each for each in cluster.slices if each.endpoints and each.address_type == "IPv4"]
+    if not slices:
+        return
+    chosen = data.draw(st.sampled_from(slices))
+    moved = replace(chosen.endpoints[0], addresses=("10.250.0.1",))
+    changed = replace(chosen, endpoints=(moved, *chosen.endpoints[1:]))
+    after = [changed if each is chosen else each for each in cluster.slices]
+    first = build(cluster.services, cluster.slices, cluster.node, cluster.config, "IPv4")
+    then = build(cluster.services, after, cluster.node, cluster.config, "IPv4")
+    unread = unread_changes(first, then)
+    assert (unread is None) == any(each.dynamic and each not in then.sets for each in first.sets)
+    if unread is not None:
+        assert loaded(first.text(), unread + deleted_chains(then, gone_chains(first, then))) == loaded(then.text())
 
 
 def large_cluster(count: int) -> tuple[list[Service], list[EndpointSlice]]:

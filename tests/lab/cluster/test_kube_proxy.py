@@ -1,0 +1,148 @@
+"""kube-proxy in a real kernel: what many changes leave in the rules, and what becomes of known UDP connections."""
+
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from hoplab.kube.types import Endpoint, EndpointPort, EndpointSlice, Node, ObjectMeta, Service, ServicePort
+from tests.unit.dataplane.nft_kernel import loaded, parsed
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenario"))
+from labrun import in_sandbox
+
+pytestmark = pytest.mark.lab
+
+ADDRESSES = {
+    "IPv4": ("10.240.0.11", "10.96.0.53", ("10.1.1.4", "10.1.1.5")),
+    "IPv6": ("fd00:240::11", "fd00:96::53", ("fd00:1::4", "fd00:1::5")),
+}
+"""The node's, the Service's, the pods'."""
+
+
+def kube_proxy(node, mode):
+    import os
+
+    from hoplab.cluster.proxy import KubeProxy
+    from hoplab.dataplane.config import ProxyConfig
+    from hoplab.net.namespaces import Namespace
+
+    return KubeProxy(Namespace("node1", os.getpid()), node, ProxyConfig(mode=mode))
+
+
+def dns(family, *addresses):
+    _node, cluster_ip, _pods = ADDRESSES[family]
+    service = Service(ObjectMeta("dns"), cluster_ips=(cluster_ip,), ports=(ServicePort(53, "UDP"),))
+    endpoints = tuple(Endpoint((address,), node_name="node1") for address in addresses)
+    return [service], [EndpointSlice(ObjectMeta("dns-1"), "dns", family, endpoints, (EndpointPort(53, "UDP"),))]
+
+
+def sync(proxy, services, slices):
+    proxy.start_sync(services, slices)
+    proxy.finish_sync()
+
+
+def ip(*arguments):
+    subprocess.run(["ip", *arguments], check=True)
+
+
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_a_udp_client_follows_the_service_to_another_endpoint(family, mode):
+    """All of it on one machine: the pods are addresses of the loopback, the client keeps its source port."""
+    node, cluster_ip, pods = ADDRESSES[family]
+    number = socket.AF_INET6 if family == "IPv6" else socket.AF_INET
+
+    def serve(address):
+        server = socket.socket(number, socket.SOCK_DGRAM)
+        server.bind((address, 53))
+
+        def answer():
+            while True:
+                _asked, client = server.recvfrom(100)
+                server.sendto(address.encode(), client)
+
+        threading.Thread(target=answer, daemon=True).start()
+
+    def inside():
+        whole = 128 if family == "IPv6" else 32
+        ip("link", "set", "lo", "up")
+        for address in (node, *pods):
+            ip("address", "add", f"{address}/{whole}", "dev", "lo")
+        ip("route", "add", f"{cluster_ip}/{whole}", "dev", "lo")
+        for pod in pods:
+            serve(pod)
+        client = socket.socket(number, socket.SOCK_DGRAM)
+        client.settimeout(2)
+        client.bind((node, 40053))
+
+        def asked():
+            client.sendto(b"who", (cluster_ip, 53))
+            return client.recv(100).decode()
+
+        proxy = kube_proxy(Node("node1", (node,)), mode)
+        sync(proxy, *dns(family, pods[0]))
+        answers = [asked()]
+        proxy.removes_stale_entries = False
+        sync(proxy, *dns(family, pods[1]))
+        answers.append(asked())
+        proxy.removes_stale_entries = True
+        sync(proxy, *dns(family, pods[0]))
+        sync(proxy, *dns(family, pods[1]))
+        answers.append(asked())
+        return answers
+
+    # Without the removal the old entry wins; with it the rules are asked again.
+    assert in_sandbox(inside) == [pods[0], pods[0], pods[1]]
+
+
+def test_a_large_table_is_changed_without_being_read_and_tidied_later():
+    """With the limits lowered: three chains at most wait to be deleted, and no rule differs from the whole text's."""
+
+    def inside():
+        from hoplab.cluster import proxy as module
+        from hoplab.dataplane import nftables
+
+        module.MANY_CHAINS, module.MANY_LEFT = 0, 3
+        proxy = kube_proxy(Node("node1", ("10.240.0.11",)), "nftables")
+        left, texts = [], []
+        for number in range(8):
+            # Another endpoint each time, none at last.
+            addresses = [f"10.1.1.{number + 10}", "10.1.1.5"] if number < 7 else []
+            services, slices = dns("IPv4", *addresses)
+            proxy.start_sync(services, slices)
+            texts += [one.text for one in proxy._loading]
+            proxy.finish_sync()
+            listing = subprocess.run(
+                ["nft", "--json", "--stateless", "list", "ruleset"], capture_output=True, text=True, check=True
+            )
+            held = parsed(listing.stdout)
+            wanted = loaded(nftables.build(services, slices, proxy.node, proxy.config, "IPv4").text())
+            extra = {name: held.pop(name) for name in set(held) - set(wanted)}
+            assert held == wanted
+            assert all(len(chain) == 1 for chain in extra.values()), extra
+            left.append(len(extra))
+        return left, texts
+
+    left, texts = in_sandbox(inside)
+    assert left == [0, 1, 2, 0, 1, 2, 0, 0]
+    assert ["add rule" in text for text in texts] == [True] + [False] * 7
+    assert "delete element" in texts[-1]
+
+
+def test_an_endpoint_that_comes_back_is_not_deleted():
+    def inside():
+        from hoplab.cluster import proxy as module
+
+        module.MANY_CHAINS, module.MANY_LEFT = 0, 3
+        proxy = kube_proxy(Node("node1", ("10.240.0.11",)), "nftables")
+        first, other = dns("IPv4", "10.1.1.4", "10.1.1.5"), dns("IPv4", "10.1.1.5")
+        for services, slices in [first, other] * 6 + [first]:
+            sync(proxy, services, slices)
+        listing = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+        return listing.count("dnat to")
+
+    assert in_sandbox(inside) == 2
