@@ -74,6 +74,8 @@ def _of_family(service: Service, family: IPFamily, pods: Sequence[RunningPod]) -
                 node_name=running.pod.node_name,
                 zone=running.zone,
                 target_ref=f"{running.pod.meta.namespace}/{running.pod.meta.name}",
+                # A name of its own in DNS, where the pod names this Service as its subdomain.
+                hostname=running.pod.hostname if running.pod.subdomain == service.meta.name else "",
             )
         )
     found: list[EndpointSlice] = []

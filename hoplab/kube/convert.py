@@ -14,6 +14,7 @@ from hoplab.kube.objects import KubeObject
 from hoplab.kube.types import (
     Container,
     ContainerPort,
+    DnsConfig,
     Endpoint,
     EndpointPort,
     EndpointSlice,
@@ -128,6 +129,7 @@ def _mirrored(address: _Doc, ready: bool) -> Endpoint:
         False,
         address.get("nodeName") or "",
         target_ref=_target(address.get("targetRef")),
+        hostname=address.get("hostname") or "",
     )
 
 
@@ -163,6 +165,7 @@ def _endpoint(endpoint: _Doc) -> Endpoint:
         zone_hints=tuple(zone["name"] for zone in hints.get("forZones") or ()),
         node_hints=tuple(node["name"] for node in hints.get("forNodes") or ()),
         target_ref=_target(endpoint.get("targetRef")),
+        hostname=endpoint.get("hostname") or "",
     )
 
 
@@ -196,9 +199,23 @@ def _pod(meta: ObjectMeta, spec: _Doc, obj: KubeObject) -> Pod:
         host_network=bool(spec.get("hostNetwork")),
         hostname=spec.get("hostname") or "",
         subdomain=spec.get("subdomain") or "",
+        dns_policy=spec.get("dnsPolicy") or "ClusterFirst",
+        dns_config=_dns_config(spec.get("dnsConfig") or {}),
+        host_aliases=tuple(
+            (each["ip"], tuple(each.get("hostnames") or ())) for each in spec.get("hostAliases") or () if each.get("ip")
+        ),
         termination_grace_period=30 if grace is None else grace,
         origin=obj.origin,
     )
+
+
+def _dns_config(given: _Doc) -> DnsConfig:
+    options = (
+        f"{each['name']}:{each['value']}" if each.get("value") else each["name"]
+        for each in given.get("options") or ()
+        if each.get("name")
+    )
+    return DnsConfig(tuple(given.get("nameservers") or ()), tuple(given.get("searches") or ()), tuple(options))
 
 
 def _container(container: _Doc) -> Container:

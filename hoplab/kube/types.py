@@ -132,6 +132,8 @@ class Endpoint:
     node_hints: tuple[str, ...] = ()
     target_ref: str = ""
     """namespace/name of the pod behind it, empty when there is none."""
+    hostname: str = ""
+    """Its name below a headless Service in DNS, empty when it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,15 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class DnsConfig:
+    """spec.dnsConfig: what is added to the resolver's configuration; options as resolv.conf has them (`ndots:2`)."""
+
+    nameservers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """core/v1 Pod: what the scheduler and the node agent need."""
 
@@ -198,6 +209,10 @@ class Pod:
     host_network: bool = False
     hostname: str = ""
     subdomain: str = ""
+    dns_policy: str = "ClusterFirst"
+    dns_config: DnsConfig = DnsConfig()
+    host_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """(address, names) for /etc/hosts."""
     termination_grace_period: int = 30
     owner: str = ""
     """kind/name of the controller that made it, empty for a bare pod."""
