@@ -202,13 +202,22 @@ class Store:
             return before
 
     def changes(
-        self, since: int, kind: str, namespace: str | None = None, selector: Selector = EVERYTHING
+        self,
+        since: int,
+        kind: str,
+        namespace: str | None = None,
+        selector: Selector = EVERYTHING,
+        where: Callable[[KubeObject], bool] = lambda _obj: True,
     ) -> tuple[Event, ...]:
         """What a watcher that knows everything up to `since` must be told, oldest first.
 
-        An object that a change brings under the selector was ADDED for this watcher, one
-        that a change takes away was DELETED.  Raises TooOld.
+        An object that a change brings under the selector (and under `where`, for selectors of
+        fields) was ADDED for this watcher, one that a change takes away was DELETED.  Raises TooOld.
         """
+
+        def seen(obj: KubeObject | None) -> bool:
+            return obj is not None and selector.matches(obj.meta.labels) and where(obj)
+
         with self.lock:
             oldest = self._changes[0].version if self._changes else self.version + 1
             if since < oldest - 1:
@@ -219,7 +228,7 @@ class Store:
                     break
                 sample = change.after or change.before
                 if sample is not None and sample.kind == kind and namespace in (None, sample.meta.namespace):
-                    event = _seen(change, selector)
+                    event = _seen(change, seen)
                     if event is not None:
                         events.append(event)
             return tuple(reversed(events))
@@ -291,10 +300,9 @@ def _desired(document: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in document.items() if key not in ("metadata", "status")}
 
 
-def _seen(change: _Change, selector: Selector) -> Event | None:
-    """One change through a watcher's selector."""
-    before = change.before is not None and selector.matches(change.before.meta.labels)
-    after = change.after is not None and selector.matches(change.after.meta.labels)
+def _seen(change: _Change, seen: Callable[[KubeObject | None], bool]) -> Event | None:
+    """One change as a watcher sees it, who is told of some objects only."""
+    before, after = seen(change.before), seen(change.after)
     if after and change.after is not None:
         return Event("MODIFIED" if before else "ADDED", change.after, change.version)
     if before and change.before is not None:
