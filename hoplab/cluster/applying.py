@@ -8,6 +8,9 @@ from hoplab.cluster.cluster import Cluster
 from hoplab.kube import convert
 from hoplab.kube.objects import KubeObject
 
+DOCUMENTS = ("ConfigMap", "Secret", "Ingress", "IngressClass")
+"""Kinds that are kept as they are: pods and the ingress controller read them."""
+
 
 def apply(cluster: Cluster, objects: Sequence[KubeObject]) -> None:
     """Hand objects to the cluster; it follows them when it converges."""
@@ -16,4 +19,5 @@ def apply(cluster: Cluster, objects: Sequence[KubeObject]) -> None:
         pods=[convert.as_pod(each) for each in objects if each.kind == "Pod"],
         workload_list=[convert.as_workload(each) for each in objects if each.kind in convert.WORKLOADS],
         slices=convert.endpoint_slices(objects),
+        documents=[each for each in objects if each.kind in DOCUMENTS],
     )

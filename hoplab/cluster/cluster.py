@@ -16,19 +16,23 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from hoplab.cluster import endpoints, fabric, scheduler, workloads
 from hoplab.cluster.balancing import BalancerAgent
+from hoplab.cluster.containers import kind_of
 from hoplab.cluster.images import program
 from hoplab.cluster.node import NodeAgent, PodOnNode, attach, cloud_cni_config
 from hoplab.cluster.options import CLUSTER_CIDR, NODE_NETWORKS, NODE_PORTS, ClusterOptions
 from hoplab.cluster.reach import Reach
 from hoplab.cluster.responders import Responders
+from hoplab.cluster.runtime import ContainerRuntime
 from hoplab.cluster.standins import holds, is_stand_in, stand_ins
 from hoplab.cluster.topology import build_topology, chapter_cni_config
 from hoplab.dataplane.rules import families_of
 from hoplab.errors import HoplabError, InputError
 from hoplab.kube.allocate import allocate, keeping
+from hoplab.kube.objects import KubeObject
 from hoplab.kube.types import EndpointSlice, Node, Pod, Service, Workload
 from hoplab.net.cni import CniError
 from hoplab.net.loop import Loop
@@ -36,6 +40,9 @@ from hoplab.net.machines import LabNet, Machine
 from hoplab.net.namespaces import Namespace
 from hoplab.net.podconfig import Listener, ServerConfig
 from hoplab.net.zygote import Zygote
+
+if TYPE_CHECKING:
+    from hoplab.cluster.ingress import IngressControllers
 
 MOST_ROUNDS = 10
 """Converging rounds before something must be wrong: two controllers that undo each other."""
@@ -59,6 +66,16 @@ class Objects:
     pods: dict[Key, Pod] = field(default_factory=dict)
     workloads: dict[tuple[str, str, str], Workload] = field(default_factory=dict)
     slices: dict[Key, EndpointSlice] = field(default_factory=dict)
+    documents: dict[tuple[str, str, str], KubeObject] = field(default_factory=dict)
+    """Objects of other kinds, whole: ConfigMaps, Secrets, Ingresses and their classes, by kind, namespace, name."""
+
+    def of(self, kind: str) -> list[KubeObject]:
+        """The documents of one kind, in the order in which they came."""
+        return [each for each in self.documents.values() if each.kind == kind]
+
+    def find(self, kind: str, namespace: str, name: str) -> KubeObject | None:
+        """One document, None when it is not there."""
+        return self.documents.get((kind, namespace, name))
 
 
 class Cluster:
@@ -72,6 +89,8 @@ class Cluster:
         self.warnings: list[str] = []
         self.nodes: dict[str, NodeAgent] = {}
         self._zygote = zygote
+        self.containers = ContainerRuntime(zygote, self.objects.find, self.warnings.append)
+        self._ingress: IngressControllers | None = None
         self._chance = random.Random(options.seed)
         self.net: LabNet
         self.reach: Reach
@@ -91,7 +110,9 @@ class Cluster:
             role = machine.params.get("role", "host")
             if role == "node":
                 node = _merged(_merged(_node(machine), built.get(machine.name)), given.pop(machine.name, None))
-                self.nodes[machine.name] = NodeAgent(machine, node, options.proxy, self._zygote, self.loop)
+                self.nodes[machine.name] = NodeAgent(
+                    machine, node, options.proxy, self._zygote, self.loop, self.containers
+                )
             elif role == "balancer":
                 self.balancer = BalancerAgent(machine, options, self.loop, self._zygote)
         if given:
@@ -165,6 +186,7 @@ class Cluster:
         pods: Iterable[Pod] = (),
         workload_list: Iterable[Workload] = (),
         slices: Iterable[EndpointSlice] = (),
+        documents: Iterable[KubeObject] = (),
     ) -> None:
         """Take objects over; those of the same name are replaced.  Nothing happens before `converge`."""
         for service in services:
@@ -177,6 +199,8 @@ class Cluster:
             self.objects.workloads[workload.kind, workload.meta.namespace, workload.meta.name] = workload
         for piece in slices:
             self.objects.slices[piece.meta.namespace, piece.meta.name] = piece
+        for document in documents:
+            self.objects.documents[document.key] = document
 
     def delete(
         self,
@@ -184,8 +208,9 @@ class Cluster:
         pods: Iterable[Key] = (),
         workload_list: Iterable[tuple[str, str, str]] = (),
         slices: Iterable[Key] = (),
+        documents: Iterable[tuple[str, str, str]] = (),
     ) -> None:
-        """Take objects away, by (namespace, name), workloads by (kind, namespace, name).
+        """Take objects away, by (namespace, name), workloads and documents by (kind, namespace, name).
 
         What is not there is fine.  Nothing happens before `converge`.
         """
@@ -197,6 +222,8 @@ class Cluster:
             self.objects.workloads.pop(owner, None)
         for key in slices:
             self.objects.slices.pop(key, None)
+        for kind_and_name in documents:
+            self.objects.documents.pop(kind_and_name, None)
 
     def converge(self) -> None:
         """Run the controllers until nothing changes.
@@ -209,6 +236,7 @@ class Cluster:
             changed = self._allocate()
             changed |= self._run_pods()
             changed |= self._sync_rules()
+            changed |= self._sync_ingress()
             if not changed:
                 break
         else:
@@ -273,8 +301,9 @@ class Cluster:
                 self.reach.by_node(running.pod.requested_ip, agent)
             for container in running.pod.containers:
                 warning = program(container).warning
-                if warning:
+                if warning and kind_of(container) == "stand-in":
                     self.warnings.append(f"{running.pod.origin}: pod {running.pod.meta.name}: {warning}")
+        self.containers.settle()
 
     def _stand_in_pods(self) -> tuple[dict[Key, Pod], bool]:
         """Pods for endpoints that have none, and whether responders on machines changed."""
@@ -320,6 +349,32 @@ class Cluster:
         for name, agent in self.nodes.items():
             agent.serve_health(services, _local_endpoints(self.slices, name))
         return bool(changed)
+
+    def _sync_ingress(self) -> bool:
+        controllers = [
+            self.nodes[r.pod.node_name].as_running(r)
+            for r in self.running()
+            if any(kind_of(container) == "ingress" for container in r.pod.containers)
+        ]
+        ingresses = self.objects.of("Ingress")
+        if not controllers and not ingresses:
+            return False
+        # Nine labs of ten have no Ingress, and need not wait for this import.
+        from hoplab.cluster import ingress
+        from hoplab.ingress.rules import View
+
+        if self._ingress is None:
+            self._ingress = ingress.IngressControllers(self.containers, self.objects.find, self.warnings.append)
+        seen = View(
+            ingresses,
+            self.objects.of("IngressClass"),
+            self.objects.of("Secret"),
+            tuple(self.objects.services.values()),
+            self.slices,
+        )
+        served = self._ingress.sync(controllers, seen)
+        self.apply(documents=ingress.updated(ingresses, served))
+        return served.changed
 
     def masquerade_outbound(self) -> None:
         """Load ip-masq-agent's chain on every node: what leaves the cluster gets the node's address."""

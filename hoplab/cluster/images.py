@@ -14,7 +14,7 @@ from typing import Literal
 
 from hoplab.kube.types import Container, ContainerPort
 
-Style = Literal["whoami", "nginx", "echoserver"]
+Style = Literal["whoami", "nginx", "echoserver", "defaultbackend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ KNOWN: Mapping[str, Image] = {
     "nginx": Image("nginx", (ContainerPort(80),)),
     "httpd": Image("nginx", (ContainerPort(80),)),
     "echoserver": Image("echoserver", (ContainerPort(8080),)),
+    "defaultbackend": Image("defaultbackend", (ContainerPort(8080),)),
+    "defaultbackend-amd64": Image("defaultbackend", (ContainerPort(8080),)),
     "agnhost": Image("whoami", (ContainerPort(8080), ContainerPort(8081, "UDP"))),
     "whoami": Image("whoami", (ContainerPort(80),)),
     "hello-app": Image("whoami", (ContainerPort(8080),)),

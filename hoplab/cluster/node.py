@@ -20,7 +20,9 @@ from dataclasses import dataclass, field, replace
 
 from hoplab.cluster import health
 from hoplab.cluster.images import program
+from hoplab.cluster.pod_values import Place
 from hoplab.cluster.proxy import KubeProxy
+from hoplab.cluster.runtime import ContainerRuntime, RunningPod
 from hoplab.cluster.standins import holds, is_stand_in
 from hoplab.dataplane.config import ProxyConfig
 from hoplab.errors import InputError
@@ -128,14 +130,22 @@ def routed_cni_config(address: str, mtu: int) -> NetworkConfig:
 class NodeAgent:
     """Does on one node what was decided elsewhere."""
 
-    def __init__(self, machine: Machine, node: Node, config: ProxyConfig, zygote: Zygote, loop: Loop) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        node: Node,
+        config: ProxyConfig,
+        zygote: Zygote,
+        loop: Loop,
+        containers: ContainerRuntime,
+    ) -> None:
         self.machine, self.node = machine, node
         self.namespace: Namespace = machine.namespace
         self.pods: dict[tuple[str, str], PodOnNode] = {}
         self.healthy = True
         """What /healthz says; a lesson may switch it off."""
         self.eligible = True
-        self._zygote, self._loop = zygote, loop
+        self._zygote, self._loop, self._containers = zygote, loop, containers
         self._health: dict[int, health.HealthServer] = {}
         self._local_endpoints: Mapping[str, int] = {}
         self._past_ips: set[str] = set()
@@ -173,6 +183,7 @@ class NodeAgent:
                 {},
                 {**MACHINE_SYSCTLS, "net.ipv6.conf.all.disable_ipv6": int(not ipv6)}
                 | {"net.ipv6.conf.default.disable_ipv6": int(not ipv6)},
+                self._containers.volumes(pod),
             )
             for pod in pods
         ]
@@ -220,6 +231,8 @@ class NodeAgent:
         pod = running.pod
         running.log = self.namespace.path(f"/var/log/pods/{pod.meta.namespace}_{pod.meta.name}.log")
         for container in pod.containers:
+            if self._containers.start(self.as_running(running), container):
+                continue
             what = program(container)
             # A kernel without SCTP can't listen; the pod serves its other ports.
             ports = dict.fromkeys((port.port, port.protocol) for port in what.ports if listens(port.protocol))
@@ -235,6 +248,11 @@ class NodeAgent:
             )
             self.serve(running, container.name, config)
 
+    def as_running(self, running: PodOnNode) -> RunningPod:
+        """A pod as the container runtime sees it."""
+        place = Place(running.ips, self.name, self.node.addresses[0] if self.node.addresses else "")
+        return RunningPod(running.pod, running.namespace, place, running.log)
+
     def serve(self, running: PodOnNode, container: str, config: ServerConfig) -> None:
         """Run a server in the pod in place of the container's earlier one."""
         self.stop_server(running, container)
@@ -247,7 +265,8 @@ class NodeAgent:
             os.close(log)
 
     def stop_server(self, running: PodOnNode, container: str) -> None:
-        """Kill a container's server, if there is one."""
+        """Kill a container's program or server, if there is one."""
+        self._containers.stop(running.namespace, container)
         pid = running.servers.pop(container, None)
         if pid is not None:
             _kill(pid)
@@ -256,8 +275,8 @@ class NodeAgent:
         """Stop the pods' servers, run CNI DEL, end their holders.  Raises CniError when a plugin fails."""
         going = [self.pods.pop(key) for key in keys if key in self.pods]
         for running in going:
-            for container in list(running.servers):
-                self.stop_server(running, container)
+            for container in running.pod.containers:
+                self.stop_server(running, container.name)
         if not going:
             return
         self._past_ips.update(ip for running in going for ip in running.ips)

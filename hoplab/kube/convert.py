@@ -205,6 +205,7 @@ def _pod(meta: ObjectMeta, spec: _Doc, obj: KubeObject) -> Pod:
             (each["ip"], tuple(each.get("hostnames") or ())) for each in spec.get("hostAliases") or () if each.get("ip")
         ),
         termination_grace_period=30 if grace is None else grace,
+        volumes=tuple(spec.get("volumes") or ()),
         origin=obj.origin,
     )
 

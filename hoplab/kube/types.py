@@ -214,6 +214,8 @@ class Pod:
     host_aliases: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """(address, names) for /etc/hosts."""
     termination_grace_period: int = 30
+    volumes: tuple[Mapping[str, object], ...] = ()
+    """spec.volumes as written."""
     owner: str = ""
     """kind/name of the controller that made it, empty for a bare pod."""
     origin: Origin = Origin("<inline>")

@@ -26,7 +26,15 @@ MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
+MS_UNBINDABLE = 1 << 17
 MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+
+AT_FDCWD = -100
+AT_RECURSIVE = 0x8000
+MOUNT_ATTR_RDONLY = 1
+SYS_MOUNT_SETATTR = 442
+"""The same number on every architecture that Debian has; the C library of some still lacks the call."""
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -56,6 +64,30 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
         source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
     )
     _checked(result, f"mount {kind or 'bind'} {source} on {target}")
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """umount2(2).  Raises OSError."""
+    _checked(_libc.umount2(target.encode(), flags), f"umount {target}")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2): `new` becomes the root of this mount namespace, the old root comes to `old`.  Raises OSError."""
+    _checked(_libc.pivot_root(new.encode(), old.encode()), f"pivot_root {new} {old}")
+
+
+def set_read_only(target: str, on: bool, *, recursive: bool = False) -> None:
+    """mount_setattr(2): let a mount, or all below it, be written or not in this namespace.  Raises OSError."""
+    attributes = struct.pack("=QQQQ", MOUNT_ATTR_RDONLY if on else 0, 0 if on else MOUNT_ATTR_RDONLY, 0, 0)
+    result = _libc.syscall(
+        ctypes.c_long(SYS_MOUNT_SETATTR),
+        ctypes.c_int(AT_FDCWD),
+        ctypes.c_char_p(target.encode()),
+        ctypes.c_uint(AT_RECURSIVE if recursive else 0),
+        ctypes.c_char_p(attributes),
+        ctypes.c_size_t(len(attributes)),
+    )
+    _checked(result, f"mount_setattr {target} {'read-only' if on else 'writable'}")
 
 
 def die_with_parent(signal_number: int) -> None:

@@ -17,8 +17,8 @@ from typing import Literal
 
 from hoplab.net.podhttp import Request, Response
 
-Style = Literal["whoami", "nginx", "echoserver"]
-STYLES: tuple[Style, ...] = ("whoami", "nginx", "echoserver")
+Style = Literal["whoami", "nginx", "echoserver", "defaultbackend"]
+STYLES: tuple[Style, ...] = ("whoami", "nginx", "echoserver", "defaultbackend")
 
 LONGEST_DELAY_MS = 60_000
 LARGEST_PAGE = 16 * 1024 * 1024
@@ -57,6 +57,8 @@ def answer(
         page = _nginx(who, request, local, client)
     elif style == "echoserver":
         page = _echoserver(request, local, client)
+    elif style == "defaultbackend":
+        page = _default_backend(request)
     else:
         page = _netexec(who, request, client) or _whoami(who, request, local, client)
     proxied_for = (("X-Hoplab-Proxied", proxied),) if proxied else ()
@@ -184,6 +186,17 @@ def _echoserver(request: Request, local: tuple[str, int], client: tuple[str, int
         request.body.decode("utf-8", "replace") or "-no body in request-",
     ]
     return Response(body="\n".join(lines).encode(), content_type="text/plain", headers=(("Server", "nginx/1.10.0"),))
+
+
+def _default_backend(request: Request) -> Response:
+    """As the image defaultbackend answers (ingress-nginx images/404-server): 404 for everything but its health.
+
+    With the header X-Code, which a controller sends with an error that it has intercepted, it answers that code.
+    """
+    if request.path == "/healthz":
+        return Response(body=b"ok")
+    code = _number(request.header("x-code"), 400, 599) or 404
+    return Response(code, f"default backend - {code}".encode())
 
 
 def _number(text: str, least: int, most: int) -> int | None:

@@ -93,6 +93,7 @@ class RunningProgram:
     began_at: int
     """Size of the log when it started: what stands before is of an earlier run."""
     zygote: Zygote
+    ready: Ready
     stopped: bool = False
 
     @property
@@ -117,6 +118,14 @@ class RunningProgram:
         """The end of its log, as the end of a message."""
         lines = self.output().strip().splitlines()[-LAST_LINES:]
         return ": " + " | ".join(line.strip() for line in lines) if lines else " and said nothing"
+
+    def wait_ready(self) -> None:
+        """Wait until it is ready.  Raises ProgramFailed when it ends before, or takes too long (it is stopped then)."""
+        try:
+            self.wait_until(lambda: _holds(self), self.ready.within_s, str(self.ready))
+        except ProgramFailed:
+            self.stop()
+            raise
 
     def send(self, number: int) -> None:
         """Send a signal to the program itself; one that has ended is fine."""
@@ -164,29 +173,29 @@ class RunningProgram:
             select.select([self.zygote], [], [], LOOK_AGAIN_S)
 
 
-def start(zygote: Zygote, spec: ProgramSpec, log: str, ready: Ready | None = None) -> RunningProgram:
-    """Start a program and wait until it is ready; what it says is appended to the file `log`.
+def launch(zygote: Zygote, spec: ProgramSpec, log: str, ready: Ready | None = None) -> RunningProgram:
+    """Start a program; what it says is appended to the file `log`.  `wait_ready` waits until it is what it should be.
 
-    Raises SpawnFailed when it can't be executed, ProgramFailed when it ends or is not ready in time (it is stopped
-    then).
+    Raises SpawnFailed when it can't be executed.
     """
-    ready = ready or Ready()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
         began_at = os.fstat(descriptor).st_size
         pid = zygote.program(spec, descriptor)
     finally:
         os.close(descriptor)
-    program = RunningProgram(spec, pid, log, began_at, zygote)
-    try:
-        program.wait_until(lambda: _holds(program, ready), ready.within_s, str(ready))
-    except ProgramFailed:
-        program.stop()
-        raise
+    return RunningProgram(spec, pid, log, began_at, zygote, ready or Ready())
+
+
+def start(zygote: Zygote, spec: ProgramSpec, log: str, ready: Ready | None = None) -> RunningProgram:
+    """`launch` and `wait_ready` in one.  Raises SpawnFailed or ProgramFailed."""
+    program = launch(zygote, spec, log, ready)
+    program.wait_ready()
     return program
 
 
-def _holds(program: RunningProgram, ready: Ready) -> bool:
+def _holds(program: RunningProgram) -> bool:
+    ready = program.ready
     if ready.output and os.stat(program.log).st_size == program.began_at:
         return False
     protocols = {protocol for protocol, _ in ready.listening}

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from hoplab.net import kernel, podserver, sandbox
+from hoplab.net import kernel, podroot, podserver, sandbox
 
 LARGEST_REQUEST = 1 << 20
 
@@ -43,7 +43,8 @@ class PodSpec:
 
     `name` is what errors say, `netns` the file below the node's /run/netns that
     pins the pod's network namespace for CNI plugins and `ip netns`.  `files` are
-    written over /etc inside the pod (path -> text).
+    written over /etc inside the pod (path -> text).  With `volumes` (see hoplab.net.podroot) the pod's programs can
+    write to no file of the machine.
     """
 
     name: str
@@ -52,6 +53,7 @@ class PodSpec:
     hostname: str
     files: Mapping[str, str]
     sysctls: Mapping[str, str | int] = field(default_factory=dict)
+    volumes: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class Zygote:
                     "hostname": spec.hostname,
                     "files": dict(spec.files),
                     "sysctls": dict(spec.sysctls),
+                    "volumes": spec.volumes,
                 }
                 for spec in specs
             ]
@@ -355,6 +358,8 @@ def _become_pod(request: Mapping[str, Any]) -> None:
         with open(f"/proc/sys/{key.replace('.', '/')}", "w", encoding="ascii") as knob:
             knob.write(str(value))
     kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
+    if request["volumes"] is not None:
+        podroot.furnish(scratch, request["volumes"])
     _loopback_up()
 
 

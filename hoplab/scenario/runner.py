@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from hoplab.cluster.applying import apply
 from hoplab.cluster.cluster import Cluster
 from hoplab.cluster.options import ClusterOptions
-from hoplab.errors import HoplabError
+from hoplab.errors import CannotRunHere, HoplabError
 from hoplab.kube import convert
 from hoplab.kube.load import load_files
 from hoplab.kube.objects import Loaded
@@ -49,12 +49,14 @@ def run(
 
     `sabotage` breaks something in the converged lab before the script runs: how tests
     prove that a verdict can fail.  Raises InputError for a script, a manifest or an
-    option that can't be, HoplabError for what this machine could not do.  Checks that
+    option that can't be, CannotRunHere or another HoplabError for what this machine could not do.  Checks that
     do not hold are no error: they are in the report.
     """
     script = scripts.load(name)
+    _require(script)
     cluster_options = options.cluster(script.topology, script.nodes)
-    loaded = load_files(script.manifests) if script.manifests else Loaded(())
+    files = [*_addons(script), *script.manifests]
+    loaded = load_files(files) if files else Loaded(())
 
     def play(lab: Lab) -> None:
         from hoplab.scenario.acting import act_script
@@ -63,6 +65,29 @@ def run(
 
     captures = options.captures or scripts.FOLDER.parent / "captures"
     return in_cluster("scenario", script.name, cluster_options, loaded, captures, play, zygote, crafter, sabotage)
+
+
+def _require(script: scripts.Script) -> None:
+    """Raises CannotRunHere when a program that the scenario needs is nowhere on this machine."""
+    if not script.needs:
+        return
+    from hoplab.setup.programs import find as find_program
+
+    for name in script.needs:
+        if find_program(name) is None:
+            raise CannotRunHere(
+                f"scenario {script.name} needs {name}, which is neither installed here nor unpacked in the project:"
+                " python3 lab.py --setup unpacks it"
+            )
+
+
+def _addons(script: scripts.Script) -> list[Path]:
+    """The manifests of the addons that a script wants.  Raises InputError for one that is not there."""
+    if not script.addons:
+        return []
+    from hoplab import addons
+
+    return [addons.find(name).file for name in script.addons]
 
 
 def in_cluster(

@@ -33,6 +33,9 @@ class Script:
     manifests: tuple[Path, ...]
     run: Callable[[Any], object]
     nodes: int = 2
+    addons: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    """Programs that not every machine has, and without which it can't be played."""
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -100,7 +103,16 @@ def load(name: str, folder: Path = FOLDER) -> Script:
         tuple(_manifest(each, path) for each in given),
         run,
         int(getattr(module, "NODES", 2)),
+        _names(module, "ADDONS", path),
+        _names(module, "NEEDS", path),
     )
+
+
+def _names(module: ModuleType, what: str, path: Path) -> tuple[str, ...]:
+    given = getattr(module, what, [])
+    if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
+        raise InputError(f"{path}: {what}: expected a list of names, found {given!r}")
+    return tuple(given)
 
 
 def _manifest(name: str, script: Path) -> Path:

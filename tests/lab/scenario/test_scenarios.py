@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from labrun import run_scenario
 
+from hoplab.cluster.ingress import exchanged, workers
+from hoplab.ingress import nginx
 from hoplab.scenario import scripts
 
 pytestmark = pytest.mark.lab
@@ -94,7 +96,19 @@ def containers_locked_in(lab):
     lab.node("node1").namespace.run(["iptables", "-I", "FORWARD", "-s", "172.17.0.0/16", "-j", "DROP"])
 
 
+def client_not_named(lab):
+    """Take the header away that tells pods who the client is."""
+    pod = lab.pod("nginx-ingress-controller", "kube-system").namespace
+    with open(pod.path(nginx.CONFIG)) as file:
+        text = file.read()
+    program = lab.cluster.containers.program(pod, "nginx-ingress-controller")
+    before = workers(program.pid)
+    program.reload({nginx.CONFIG: text.replace("proxy_set_header X-Forwarded-For $remote_addr;", "")})
+    program.wait_until(lambda: exchanged(program.pid, before), 5, "new workers")
+
+
 SABOTAGES = {
+    "ingress": (client_not_named, "X-Forwarded-For tells it who the client is"),
     "node-port": (no_mark, "node1 puts itself in as the source"),
     "pod-to-service": (loaded_dice, "the dice are fair: statistic probability 0.5"),
     "external-policy-local": (source_hidden, "policy Local: node2 leaves the source alone"),

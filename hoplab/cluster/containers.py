@@ -1,0 +1,168 @@
+"""How a container runs: as a real program, as a command of the machine, or stood in for (pure).
+
+An image's name stands for a program with its defaults: `nginx` for nginx and the page that
+its image brings, the ingress controller for nginx with what the cluster's objects say.
+A shell's image with a command runs that command, by the machine's own programs, in the
+pod's namespaces.  Everything else is the lab's own small server (hoplab.cluster.images).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from hoplab.cluster.images import SILENT, base_name
+from hoplab.cluster.pod_values import expanded
+from hoplab.ingress.words import SCRATCH, quoted, temporary_paths
+from hoplab.kube.types import Container, Pod
+
+Kind = Literal["stand-in", "command", "nginx", "ingress"]
+CONTROLLERS = ("nginx-ingress-controller", "nginx-ingress-controller-amd64", "controller")
+"""Base names of the ingress controller's image: of 2017 (gcr.io/google_containers), and ingress-nginx/controller."""
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HTML = "/usr/share/nginx/html"
+CONF_D = "/etc/nginx/conf.d"
+NGINX_CONF = "/etc/nginx/nginx.conf"
+TYPES: Mapping[str, str] = {
+    "text/html": "html htm",
+    "text/plain": "txt",
+    "text/css": "css",
+    "application/javascript": "js",
+    "application/json": "json",
+    "image/svg+xml": "svg",
+    "image/png": "png",
+    "image/jpeg": "jpg jpeg",
+}
+"""Of the image's mime.types, what a lesson may serve."""
+
+ENTRYPOINTS: Mapping[str, tuple[str, ...]] = {"curl": ("curl",)}
+"""Images whose entrypoint is a program that takes the container's args."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A program to run in a pod; `environment` is what it adds to the container's own."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    listening: tuple[int, ...] = ()
+    """TCP ports on which it must listen before it counts as started."""
+
+
+def kind_of(container: Container) -> Kind:
+    """What is started for a container where every program is there."""
+    name = base_name(container.image)
+    if name in CONTROLLERS and (name != "controller" or "ingress-nginx" in container.image):
+        return "ingress"
+    if name == "nginx":
+        words = (*container.command, *container.args)
+        own = not container.command and words[:1] != ("sh",)
+        return "nginx" if own or container.command[0].rpartition("/")[2] == "nginx" else "command"
+    if name in SILENT and name != "pause" and (container.command or container.args):
+        return "command"
+    return "stand-in"
+
+
+def is_contained(pod: Pod) -> bool:
+    """Whether the pod's programs must be kept from the machine's files."""
+    return bool(pod.volumes) or any(kind_of(each) != "stand-in" for each in pod.containers)
+
+
+def command(container: Container, variables: Mapping[str, str], on_machine: Callable[[str], bool]) -> Run:
+    """The command of a container, as its image would run it; `on_machine` tells whether there is such a program."""
+    entrypoint = container.command or ENTRYPOINTS.get(base_name(container.image), ())
+    argv = [expanded(word, variables) for word in (*entrypoint, *container.args)]
+    if not on_machine(argv[0]) and on_machine("busybox"):
+        # httpd, nc, telnet, ...: what an image like busybox has under one roof.
+        argv = ["busybox", argv[0].rpartition("/")[2], *argv[1:]]
+    return Run(tuple(argv))
+
+
+def nginx(container: Container, pod: Pod, program: str, volumes: Mapping[str, Mapping[str, str]], *, ipv6: bool) -> Run:
+    """nginx as its image runs it: port 80, the welcome page, what is mounted into its folders.
+
+    Answers carry the pod's name and the client as nginx saw it (X-Hoplab-Pod, X-Hoplab-Client), as the lab's own
+    server's do.
+    """
+    files: dict[str, str] = {}
+    listening: tuple[int, ...] = ()
+    ports = [port.port for port in container.ports if port.protocol == "TCP"] or [80]
+    if NGINX_CONF in volumes:
+        # The writer's own file: it may well say `user nginx`, whom the machine need not have.
+        options = ["-g", f"daemon off; pid {SCRATCH}/nginx.pid;"]
+    else:
+        options = []
+        files[NGINX_CONF] = _main_config(pod)
+        if CONF_D not in volumes:
+            root = HTML if HTML in volumes else f"{SCRATCH}/html"
+            files[f"{CONF_D}/default.conf"] = _default_server(ports, ipv6, root)
+            listening = tuple(ports)
+            if root != HTML:
+                files[f"{root}/index.html"] = WELCOME
+    files[f"{SCRATCH}/.keep"] = ""
+    # Before any configuration is read, nginx opens the log that it was built with; -e gives it another one.
+    return Run((program, "-e", "stderr", "-c", NGINX_CONF, *options), {}, files, listening)
+
+
+def _main_config(pod: Pod) -> str:
+    lines = [
+        "# What the image's own nginx.conf comes to; `include` takes what the pod mounts.",
+        "daemon off;",
+        "user root;",
+        "worker_processes 1;",
+        f"pid {SCRATCH}/nginx.pid;",
+        "error_log stderr notice;",
+        "events { worker_connections 1024; }",
+        "http {",
+        "    default_type application/octet-stream;",
+        f"    types {{ {'; '.join(f'{kind} {ends}' for kind, ends in TYPES.items())}; }}",
+        '    log_format main \'$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent'
+        ' "$http_referer" "$http_user_agent" "$http_x_forwarded_for"\';',
+        "    access_log /dev/stdout main;",
+        *(f"    {line}" for line in temporary_paths(SCRATCH)),
+        "    map $remote_addr $hoplab_client {",
+        '        "~:" "[$remote_addr]:$remote_port";',
+        '        default "$remote_addr:$remote_port";',
+        "    }",
+        f"    add_header X-Hoplab-Pod {quoted(pod.meta.name)} always;",
+        "    add_header X-Hoplab-Client $hoplab_client always;",
+        "    keepalive_timeout 65;",
+        f"    include {CONF_D}/*.conf;",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _default_server(ports: list[int], ipv6: bool, root: str) -> str:
+    listen = [f"    listen {port};" for port in ports] + [f"    listen [::]:{port};" for port in ports if ipv6]
+    return "\n".join(
+        [
+            "server {",
+            *listen,
+            "    server_name localhost;",
+            f"    root {root};",
+            "    index index.html;",
+            "}",
+            "",
+        ]
+    )
+
+
+def image_files(container: Container, volumes: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Folders of the image that a writer's own configuration may name: nginx' page, where nothing is mounted there."""
+    own = kind_of(container) == "nginx" and (NGINX_CONF in volumes or CONF_D in volumes)
+    return {HTML: {"index.html": WELCOME}} if own and HTML not in volumes else {}
+
+
+WELCOME = """\
+<!DOCTYPE html>
+<html>
+<head><title>Welcome to nginx!</title></head>
+<body>
+<h1>Welcome to nginx!</h1>
+<p>This page is the lab's own; the server that sent it is nginx itself.</p>
+</body>
+</html>
+"""

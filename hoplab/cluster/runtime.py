@@ -1,0 +1,164 @@
+"""Runs containers that are real programs: starts them in their pods, waits for them, tells of those that failed.
+
+A pod whose program does not start is a pod that crashes, and no reason to end the lab:
+its last words become a warning of the run, as `kubectl describe` would have them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hoplab.cluster import containers, pod_values
+from hoplab.cluster.containers import Run, kind_of
+from hoplab.cluster.pod_values import Find, Place
+from hoplab.kube.types import Container, Pod
+from hoplab.net import programs
+from hoplab.net.namespaces import Namespace
+from hoplab.net.programs import ProgramFailed, Ready, RunningProgram
+from hoplab.net.zygote import ProgramSpec, SpawnFailed, Zygote
+
+if TYPE_CHECKING:
+    from hoplab.setup.programs import Found
+
+START_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPod:
+    """What the runtime needs to know of a pod that is there."""
+
+    pod: Pod
+    namespace: Namespace
+    place: Place
+    log: str
+
+
+class ContainerRuntime:
+    """The programs of all pods.  `find` gives ConfigMaps and Secrets, `warn` takes what a user should know."""
+
+    def __init__(self, zygote: Zygote, find: Find, warn: Callable[[str], None]) -> None:
+        self._zygote, self._find, self._warn = zygote, find, warn
+        self._running: dict[tuple[int, str], RunningProgram] = {}
+        """(pid of the pod's holder, container) -> program"""
+        self._starting: list[tuple[RunningPod, RunningProgram]] = []
+        self._told: set[int] = set()
+        self._found: dict[str, Found | None] = {}
+
+    def program_path(self, name: str) -> Found | None:
+        """A program of the machine, or one that --setup unpacked."""
+        if name not in self._found:
+            from hoplab.setup.programs import find as find_program
+
+            self._found[name] = find_program(name)
+        return self._found[name]
+
+    def volumes(self, pod: Pod) -> Mapping[str, Mapping[str, str]] | None:
+        """The files of a pod's volumes, None for a pod that needs no file system of its own."""
+        if not containers.is_contained(pod):
+            return None
+        found, warnings = pod_values.volumes(pod, self._find)
+        for container in pod.containers:
+            found |= containers.image_files(container, found)
+        self._tell(pod, warnings)
+        return found
+
+    def start(self, running: RunningPod, container: Container) -> bool:
+        """Start a container that is a program; False for one that something else stands in for."""
+        kind = kind_of(container)
+        if kind == "stand-in":
+            return False
+        if kind == "command":
+            variables = self.variables(running, container)
+            self.run(running, container, containers.command(container, variables, _on_machine))
+            return True
+        nginx = self.program_path("nginx")
+        if nginx is None:
+            if kind == "nginx":
+                self._tell(running.pod, [f"no nginx on this machine: the lab's own server stands in; {_GET_IT}"])
+                return False
+            self._tell(running.pod, [f"no nginx on this machine: the ingress controller does nothing; {_GET_IT}"])
+            return True
+        if kind == "nginx":
+            volumes, _ = pod_values.volumes(running.pod, self._find)
+            ipv6 = any(":" in ip for ip in running.place.ips)
+            run = containers.nginx(container, running.pod, nginx.path, volumes, ipv6=ipv6)
+            self.run(running, container, run, nginx.environment())
+        # The ingress controller starts with its first configuration (hoplab.cluster.ingress).
+        return True
+
+    def variables(self, running: RunningPod, container: Container) -> dict[str, str]:
+        """A container's environment variables."""
+        found, warnings = pod_values.environment(container, running.pod, running.place, self._find)
+        self._tell(running.pod, warnings)
+        return found
+
+    def run(
+        self, running: RunningPod, container: Container, run: Run, environment: Mapping[str, str] | None = None
+    ) -> RunningProgram | None:
+        """Start a program as a container's; `settle` waits until it is ready.  None when it can't be executed."""
+        self.stop(running.namespace, container.name)
+        variables = {"PATH": containers.PATH, "HOME": "/tmp", **self.variables(running, container)}
+        document = container.document
+        spec = ProgramSpec(
+            f"{running.namespace.name}: {container.name}",
+            running.namespace.pid,
+            run.argv,
+            {**variables, **(environment or {}), **run.environment},
+            str(document.get("workingDir") or "/"),
+            run.files,
+        )
+        ready = Ready(tuple(("TCP", port) for port in run.listening), within_s=START_WITHIN_S)
+        try:
+            program = programs.launch(self._zygote, spec, running.log, ready)
+        except SpawnFailed as error:
+            self._tell(running.pod, [f"can't be started: {error}; a container's command is the lab's machine's own"])
+            return None
+        self._running[running.namespace.pid, container.name] = program
+        self._starting.append((running, program))
+        return program
+
+    def settle(self) -> None:
+        """Wait until everything that was started is ready, or has said why it is not."""
+        starting, self._starting = self._starting, []
+        for running, program in starting:
+            if program.stopped or not program.ready.listening:
+                continue
+            try:
+                program.wait_ready()
+            except ProgramFailed as error:
+                self._told.add(program.pid)
+                self._tell(running.pod, [str(error)])
+
+    def program(self, namespace: Namespace, container: str) -> RunningProgram | None:
+        """The program that a container runs, None where it is no program."""
+        return self._running.get((namespace.pid, container))
+
+    def stop(self, namespace: Namespace, container: str, grace_s: float = 0.0) -> bool:
+        """End a container's program, with SIGTERM first where it has grace; whether there was one."""
+        program = self._running.pop((namespace.pid, container), None)
+        if program is None:
+            return False
+        program.stop(grace_s)
+        return True
+
+    def faults(self) -> list[str]:
+        """What to tell of programs that failed by themselves since they were ready; an end with 0 is none."""
+        found = []
+        for program in self._running.values():
+            if program.pid not in self._told and program.ended and (fault := program.fault()):
+                found.append(fault)
+        return found
+
+    def _tell(self, pod: Pod, warnings: list[str]) -> None:
+        for warning in warnings:
+            self._warn(f"{pod.origin}: pod {pod.meta.name}: {warning}")
+
+
+_GET_IT = "python3 lab.py --setup unpacks it"
+
+
+def _on_machine(program: str) -> bool:
+    return shutil.which(program, path=containers.PATH) is not None

@@ -1,0 +1,97 @@
+"""What a container sees as its file system: the machine's own files, read-only, with volumes in their places.
+
+The lab has no images, so a program in a pod runs on the files of the machine that the
+lab is on.  It must not change them: everything that is not the lab's own becomes
+read-only in the pod's mount namespace, and /tmp is the pod's.  A volume is a small tmpfs
+at its path.  Where the machine has no such folder, an overlay provides one, or, directly
+below /, a new root made of binds of what the old one holds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from hoplab.net import kernel, sandbox
+
+WRITABLE = ("/etc", "/run", "/run/hoplab", "/var/lib", "/var/log", "/proc", "/tmp", "/dev/shm")
+"""Mounts that are the pod's or the lab's own, where the pod has them."""
+
+
+def furnish(scratch: str, volumes: Mapping[str, Mapping[str, str]]) -> None:
+    """Make the calling process' mount namespace that of a container.
+
+    `volumes`: mount path -> files in it (relative name -> text); a path that ends in the one name '' is a file of its
+    own (subPath).  `scratch` is a folder on the lab's tmpfs, for overlays.  Raises OSError.
+    """
+    paths = sorted(volumes, key=lambda path: (path.count("/"), path))
+    if any(not os.path.isdir("/" + path.split("/")[1]) for path in paths):
+        _new_root(f"{scratch}/root")
+    kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777")
+    for number, path in enumerate(paths):
+        _make_folder(os.path.dirname(path) if _is_file(volumes[path]) else path, f"{scratch}/overlay-{number}")
+    kernel.set_read_only("/", True, recursive=True)
+    for path in WRITABLE:
+        if os.path.ismount(path):
+            kernel.set_read_only(path, False)
+    for path in paths:
+        if _is_file(volumes[path]):
+            _bind_file(path, volumes[path][""], f"{scratch}/files{path}")
+            continue
+        kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+        for name, text in volumes[path].items():
+            write(f"{path}/{name}", text)
+
+
+def _is_file(files: Mapping[str, str]) -> bool:
+    return "" in files
+
+
+def write(path: str, text: str) -> None:
+    """Write a file so that a reader sees the old or the new one whole."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(f"{path}.new", path)
+
+
+def _bind_file(path: str, text: str, scratch: str) -> None:
+    write(scratch, text)
+    if not os.path.exists(path):
+        open(path, "w", encoding="ascii").close()
+    kernel.mount(scratch, path, "", kernel.MS_BIND)
+
+
+def _make_folder(path: str, scratch: str) -> None:
+    """Have a folder where the machine may have none, without making it on the machine."""
+    if os.path.isdir(path):
+        return
+    above = path
+    while not os.path.isdir(above):
+        above = os.path.dirname(above)
+    if above != "/" and not _is_own(above):
+        sandbox.private_copy(above, above, scratch)
+    os.makedirs(path)
+
+
+def _is_own(path: str) -> bool:
+    """Whether what is written there stays in the pod."""
+    return any(path == own or path.startswith(f"{own}/") for own in WRITABLE)
+
+
+def _new_root(new: str) -> None:
+    os.makedirs(new, exist_ok=True)
+    kernel.mount("tmpfs", new, "tmpfs", kernel.MS_NOSUID, "mode=755")
+    # Else the bind of /run below would hold the new root once more.
+    kernel.mount("none", new, "", kernel.MS_UNBINDABLE)
+    for entry in os.scandir("/"):
+        target = f"{new}/{entry.name}"
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), target)
+        elif entry.is_dir():
+            os.mkdir(target)
+            kernel.mount(entry.path, target, "", kernel.MS_BIND | kernel.MS_REC)
+    os.chdir(new)
+    kernel.pivot_root(".", ".")
+    kernel.unmount(".", kernel.MNT_DETACH)
+    os.chdir("/")
