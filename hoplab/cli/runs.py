@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ class _Telling:
         if self.as_json:
             from hoplab.report.json_report import to_json
 
-            print(to_json(finished.report, indent=None if self.many else 1))
+            print(to_json(finished.report, indent=None if self.many else 1, explain=finished.explain))
         if self.as_json or self.verbosity < 0:
             # The story tells them itself.
             for problem in finished.report.problems:
@@ -183,14 +184,20 @@ def _run(
 
     zygote, crafter = Zygote(), CrafterProcess()
     finished = start(zygote, crafter, captures)
-    if user is not None and "pcapng" in finished.report.artifacts:
-        folder = os.path.dirname(finished.report.artifacts["pcapng"])
-        for path in (folder, *(entry.path for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))):
-            os.chown(path, *user, follow_symlinks=False)
+    if user is not None and finished.report.artifacts:
+        _hand_over(Path(next(iter(finished.report.artifacts.values()))).parent, user)
     tell(finished)
     if pause:
         finished.stay()
     return finished.report
+
+
+def _hand_over(folder: Path, user: tuple[int, int]) -> None:
+    """Give a run's files, and the index above them, to a user."""
+    own = (entry.path for entry in os.scandir(folder) if entry.is_file(follow_symlinks=False))
+    for path in (str(folder), *own, str(folder.parent / "index.html")):
+        with suppress(FileNotFoundError):
+            os.chown(path, *user, follow_symlinks=False)
 
 
 COVERED = (("/etc", "HOST_ETC"), ("/var/lib", "HOST_VAR_LIB"))

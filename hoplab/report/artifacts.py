@@ -37,9 +37,9 @@ class ArtifactError(HoplabError):
 
     def __init__(self, path: Path, error: OSError) -> None:
         self.path = path
-        why = error.strerror or str(error)
         what = _WHAT_TO_DO.get(error.errno or 0, "")
-        super().__init__(f"{path} was not written: {why}" + (f" ({what})" if what else ""))
+        self.why = (error.strerror or str(error)) + (f" ({what})" if what else "")
+        super().__init__(f"{path} was not written: {self.why}")
 
 
 @contextmanager

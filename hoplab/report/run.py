@@ -11,10 +11,32 @@ from hoplab.hops.evidence import Loss
 from hoplab.hops.findings import Check
 from hoplab.hops.reason import Reason
 from hoplab.hops.story import Flow, RuleHit
+from hoplab.report.spread import Spread
 
 __all__ = ["Explain", "RunReport", "all_hold", "explain_by", "explain_nothing"]
 
 _NONE: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A namespace to draw: what it is, and on which node it lives."""
+
+    name: str
+    role: str
+    """client, balancer, router, node, pod, switch, host."""
+    host: str = ""
+    """A pod's node, '' for a machine."""
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The lab as it stood at the end of the run, for whoever draws it."""
+
+    places: tuple[Place, ...] = ()
+    links: tuple[tuple[str, str, str, str], ...] = ()
+    """Cables: place, its interface, place, its interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +59,13 @@ class RunReport:
     """What no single flow shows: a choice that is uneven over many flows, say.  Those of flows are with the flows."""
     version: int = 1
     """Of the JSON's format."""
+    started_at: float = 0.0
+    """Seconds since 1970; 0 when nobody looked at the clock."""
+    options: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    """What was chosen for the run, by name: balancer, proxy mode, fabric, ..."""
+    topology: Topology = Topology()
+    spread: tuple[Spread, ...] = ()
+    """Where equal flows went, also those that are not told one by one."""
 
 
 def all_hold(checks: Sequence[Check]) -> bool:

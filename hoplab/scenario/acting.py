@@ -9,24 +9,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hoplab.cluster.cluster import Cluster
 from hoplab.errors import HoplabError, InputError
-from hoplab.hops.evidence import Evidence
 from hoplab.net.loop import DeadlinePassed
 from hoplab.net.namespaces import CommandFailed
 from hoplab.net.zygote import SpawnFailed
 from hoplab.probe.crafter import Crafter
 from hoplab.probe.prober import Prober
 from hoplab.report.annotate import frame_comments
-from hoplab.report.artifacts import ArtifactError, write_artifact
-from hoplab.report.json_report import to_json
+from hoplab.report.leaving import leave
 from hoplab.report.pcapng import write_pcapng
 from hoplab.report.run import Explain, RunReport, all_hold, explain_by
-from hoplab.report.text import story_text
+from hoplab.report.spread import spreads
 from hoplab.scenario import scripts
+from hoplab.scenario.drawing import options_of, topology_of
 from hoplab.scenario.foretelling import Foreteller
 from hoplab.scenario.inquiry import Inquiry
 from hoplab.scenario.lab import Lab, target
@@ -88,6 +87,7 @@ def act(
     timings["total"] = time.monotonic() - started
     passed = all_hold(lab.checks)
     told = tuple(lab.told) if passed else inquiry.told(lab.told)
+    known = names(cluster)
     report = RunReport(
         scenario=play.name,
         passed=passed,
@@ -102,10 +102,19 @@ def act(
             *(cluster.balancer.warnings if cluster.balancer else ()),
             *(f"not foretold: {why}" for why in foreteller.unforeseen),
         ),
+        started_at=time.time() - timings["total"],
+        options=options_of(cluster),
+        topology=topology_of(cluster, known),
+        spread=spreads(lab.flows, cluster.nodes),
     )
     explain = explain_by(cluster.object_of())
     title = f"hoplab {play.kind} {play.name}, seed {play.seed}"
-    left = _leave(report, title, evidence, cluster, explain, play.captures / play.name)
+
+    def capture(path: Path) -> None:
+        comments = frame_comments(report.flows, evidence.frames, explain)
+        write_pcapng(path, evidence.frames, evidence.interfaces, comments, known, title)
+
+    left = leave(report, play.captures / play.name, explain, capture)
     return Finished(left, explain, lambda: _stay(cluster))
 
 
@@ -145,33 +154,6 @@ def act_script(script: scripts.Script, lab: Lab) -> None:
     except Exception as error:
         # A script is the user's code: whatever it raises is told with its own line, never as our traceback.
         raise InputError(f"{scripts.where(error, script.path)}: {type(error).__name__}: {error}") from error
-
-
-def _leave(
-    report: RunReport, title: str, evidence: Evidence, cluster: Cluster, explain: Explain, folder: Path
-) -> RunReport:
-    """Write pcapng, story and JSON; what can't be written becomes a problem of the report, never of the verdict."""
-    paths: dict[str, str] = {}
-    problems = list(report.problems)
-    capture, story, document = folder / "run.pcapng", folder / "story.txt", folder / "run.json"
-    try:
-        comments = frame_comments(report.flows, evidence.frames, explain)
-        write_pcapng(
-            capture,
-            evidence.frames,
-            evidence.interfaces,
-            comments,
-            names(cluster),
-            title,
-        )
-        paths["pcapng"] = str(capture)
-        paths["story"] = str(story)
-        report = replace(report, artifacts=paths)
-        write_artifact(story, story_text(report, explain=explain).encode())
-        write_artifact(document, to_json(report).encode())
-    except ArtifactError as error:
-        problems.append(str(error))
-    return replace(report, artifacts=paths, problems=tuple(problems))
 
 
 def names(cluster: Cluster) -> Mapping[str, list[str]]:

@@ -28,7 +28,7 @@ def main(here: str, arguments: list[str]) -> int:
     wants_setup = arguments[:1] == ["--setup"]
     command = arguments[1:] if wants_setup else arguments
     try:
-        problem = _set_up(here) if wants_setup else _lacking(here, command)
+        problem = _set_up(here, command) if wants_setup else _lacking(here, command)
     except KeyboardInterrupt:
         print("lab.py: interrupted; --setup goes on where it was when called again", file=sys.stderr)
         return 130
@@ -41,10 +41,13 @@ def main(here: str, arguments: list[str]) -> int:
     return 0
 
 
-def _set_up(here: str) -> str:
+def _set_up(here: str, command: list[str]) -> str:
     from hoplab.setup import environment
 
-    return environment.make(here)
+    problem = environment.make(here)
+    if not problem and command[:1] == ["test"]:
+        environment.make_for_tests(here)
+    return problem
 
 
 def _lacking(here: str, command: list[str]) -> str:

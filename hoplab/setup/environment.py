@@ -15,10 +15,10 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hoplab.setup import packages, programs, stamp
+from hoplab.setup import browser, packages, programs, stamp
 
 NEWEST = (3, 13)
 """The newest Python that is tested; a newer one is taken all the same when there is no other."""
@@ -44,6 +44,17 @@ def make(here: str) -> str:
     if user is not None and os.path.isdir(programs.folder(here)):
         give(programs.folder(here), user)
     return _load_bridge_netfilter()
+
+
+def make_for_tests(here: str) -> None:
+    """Install what only the tests of pages need; without it they are skipped, so a problem is told and no more."""
+    if not browser.lacking(here):
+        return
+    problem = browser.make(here, say)
+    if problem:
+        say(f"going on without a browser for the tests of pages: {problem}")
+    else:
+        _hand_over(here)
 
 
 def make_venv(here: str) -> str:
@@ -92,14 +103,15 @@ def _make_venv(here: str) -> str:
         if problem:
             return problem
         say(f"making {folder} with {interpreter}")
-        problem = _run([interpreter, "-m", "venv", folder])
+        problem = packages.run([interpreter, "-m", "venv", folder])
         if problem:
             return problem
         say("installing the Python packages of requirements-dev.txt (a minute or so)")
     python = stamp.python(here)
     requirements = os.path.join(here, "requirements-dev.txt")
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    problem = _run([*pip, "-r", requirements]) or _run([python, "-m", "pip", "check", "--disable-pip-version-check"])
+    problem = packages.run([*pip, "-r", requirements])
+    problem = problem or packages.run([python, "-m", "pip", "check", "--disable-pip-version-check"])
     if problem:
         return problem
     _know_project(here, python)
@@ -163,17 +175,6 @@ def _has_ensurepip(interpreter: str) -> bool:
         return importlib.util.find_spec("ensurepip") is not None
     asked = subprocess.run([interpreter, "-I", "-c", "import ensurepip"], capture_output=True, check=False)
     return asked.returncode == 0
-
-
-def _run(command: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    except OSError as error:
-        return f"`{' '.join(command)}` can't be run: {error}"
-    if done.returncode == 0:
-        return ""
-    last = packages.last_lines(done.stdout + done.stderr)
-    return f"`{' '.join(command)}` failed:\n{last}\n  Repair that (network? disk space?) and call again"
 
 
 def _know_project(here: str, python: str) -> None:

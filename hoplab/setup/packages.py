@@ -110,6 +110,18 @@ def install(names: Sequence[str], purposes: dict[str, str], say: Say) -> str:
     return ""
 
 
+def run(command: Sequence[str]) -> str:
+    """Run a program of the set-up to its end; what went wrong and what to do, '' when all went well."""
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"`{' '.join(command)}` can't be run: {error}"
+    if done.returncode == 0:
+        return ""
+    last = last_lines(done.stdout + done.stderr)
+    return f"`{' '.join(command)}` failed:\n{last}\n  Repair that (network? disk space?) and call again"
+
+
 def last_lines(output: str, count: int = 8) -> str:
     """The end of a program's output, indented: where it says what failed."""
     return "\n".join(f"    {line}" for line in output.strip().splitlines()[-count:])

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.lab
 ROOT = Path(__file__).resolve().parents[3]
-FILES = {"run.pcapng", "story.txt", "run.json"}
+FILES = {"run.pcapng", "story.txt", "run.json", "run.html", "summary.json"}
 PING = '"""Pings."""\ndef run(lab):\n    lab.host("client").send_icmp(lab.node("node1")).expect_outcome("accepted")\n'
 
 
@@ -57,4 +57,4 @@ def test_under_sudo_the_files_are_the_callers(tmp_path):
     done = scenario(tmp_path, "--captures", str(tmp_path), env={"SUDO_UID": "65534"})
     assert (done.returncode, done.stderr) == (0, "")
     made = tmp_path / "ping"
-    assert {path.stat().st_uid for path in (made, *made.iterdir())} == {65534}
+    assert {path.stat().st_uid for path in (made, *made.iterdir(), tmp_path / "index.html")} == {65534}

@@ -1,0 +1,3 @@
+// The list of runs needs no script but for its switch of colours.
+
+byId("switch").append(themeSwitch());
