@@ -12,6 +12,7 @@ import select
 import socket
 import subprocess
 import sys
+import time
 
 VIPS = {"IPv4": "198.51.100.10", "IPv6": "2001:db8:10::10"}
 VIP_PORT, NODE_PORT = 80, 30080
@@ -60,6 +61,28 @@ def build() -> None:
         attach(name, addresses, INSIDE, bridge="inside")
         for vip in VIPS.values():
             run("ip", "-n", name, "address", "add", vip, "dev", "lo")
+    wait_for_link_locals([(), ("client",), *((name,) for name in NODES)])
+
+
+def wait_for_link_locals(namespaces: list[tuple[str, ...]], seconds: float = 10.0) -> None:
+    """Until every link that is up has its fe80:: address.
+
+    The kernel gives it when it takes note of the carrier, up to a second later (net/core/link_watch.c).  Until then a
+    forwarded IPv6 packet waits, since no neighbour can be asked for: for a second at each machine on the way.
+    """
+    deadline = time.monotonic() + seconds
+    missing = namespaces
+    while missing and time.monotonic() < deadline:
+        missing = [each for each in missing if not has_link_locals(*each)]
+    if missing:
+        raise RuntimeError(f"no link-local address after {seconds:g} s in {missing}")
+
+
+def has_link_locals(*namespace: str) -> bool:
+    inside = ("-n", *namespace) if namespace else ()
+    links = json.loads(run("ip", "-json", *inside, "address", "show", "up"))
+    addresses = [link["addr_info"] for link in links if "LOOPBACK" not in link["flags"]]
+    return all(any(each["scope"] == "link" and not each.get("tentative") for each in one) for one in addresses)
 
 
 def assign(device: str, addresses: dict[str, str], *ip: str) -> None:
