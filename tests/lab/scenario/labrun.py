@@ -19,7 +19,7 @@ def in_sandbox(function: Callable[[], Any]) -> Any:
             try:
                 outcome = (True, function())
             except Exception as error:
-                outcome = (False, error)
+                outcome = (False, handed_over(error))
             pickle.dump(outcome, handed)
             handed.flush()
             return 0
@@ -31,6 +31,15 @@ def in_sandbox(function: Callable[[], Any]) -> Any:
         if not good:
             raise value
         return value
+
+
+def handed_over(error: Exception) -> Exception:
+    """The error itself where pickle can make it again, else one with its name and words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def run_scenario(name: str, captures: Path, sabotage: Callable[[Any], None] | None = None, **options: Any) -> Any:
