@@ -22,13 +22,21 @@ COMMANDS: Mapping[str, str] = {
     "scenario": "hoplab.cli.scenario",
     "check": "hoplab.cli.check",
     "rules": "hoplab.cli.rules",
+    "up": "hoplab.cli.life:up",
+    "ps": "hoplab.cli.life:ps",
+    "down": "hoplab.cli.life:down",
+    "exec": "hoplab.cli.inside:execute",
+    "shell": "hoplab.cli.inside:shell",
+    "trace": "hoplab.cli.looking:trace",
+    "capture": "hoplab.cli.looking:capture",
+    "addons": "hoplab.cli.addons:addons",
     "doctor": "hoplab.cli.doctor",
     "bench": "hoplab.cli.bench",
     "test": "hoplab.cli.testing",
 }
-"""Command -> the module whose `command` it is, in the order in which help lists them."""
+"""Command -> the module whose `command`, or what stands behind the colon, it is; in the order of the help."""
 
-PASSING_ON = ("test",)
+PASSING_ON = ("test", "exec", "shell", "kubectl")
 """Commands whose arguments are another program's: nothing behind their name is ours."""
 
 DEBUG = "--debug"
@@ -45,7 +53,8 @@ class Commands(click.Group):
         """The command of this name, imported now."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name or "command")
         return command
 
     def resolve_command(

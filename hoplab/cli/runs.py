@@ -48,7 +48,7 @@ def run_all(starts: Mapping[str, Start], runs: Runs) -> int:
 
     Raises InputError for places that can't hold files, CannotRunHere for missing programs.
     """
-    _check_programs()
+    check_programs()
     captures = runs.captures or DEFAULT_CAPTURES
     _check_places(runs.junit, captures)
     captures = captures.absolute()
@@ -65,7 +65,7 @@ def run_all(starts: Mapping[str, Start], runs: Runs) -> int:
     return worst
 
 
-def _check_programs() -> None:
+def check_programs() -> None:
     """Raise CannotRunHere when a program that every lab needs is not installed."""
     from hoplab.setup import packages
 

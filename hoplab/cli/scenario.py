@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hoplab.cli.choices import cluster_options
 from hoplab.cli.runs import Runs, Start, run_all
 
 if TYPE_CHECKING:
@@ -22,38 +23,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog="A NAME may also be the path of a script of your own: ./my_scenario.py")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...|all|list")
-@click.option("--balancer", type=click.Choice(["hash", "round-robin"]), help="How the balancer picks a node.")
-@click.option(
-    "--balancer-mode",
-    type=click.Choice(["nat", "passthrough", "proxy"]),
-    help="How it hands a flow over: rewritten to a node port (nat), as it is (passthrough), in a connection of its own"
-    " (proxy).",
-)
-@click.option("--proxy-protocol", is_flag=True, help="Mode proxy: name the client to the node by a PROXY header.")
-@click.option("--provider", type=click.Choice(["gce", "aws", "aws-nlb"]), help="A cloud's preset of the two above.")
-@click.option(
-    "--proxy-mode",
-    type=click.Choice(["iptables", "nftables"]),
-    default="iptables",
-    show_default=True,
-    help="What kube-proxy writes its rules for.",
-)
-@click.option(
-    "--fabric",
-    type=click.Choice(["routes", "vxlan"]),
-    default="routes",
-    show_default=True,
-    help="How pods' packets get from node to node.",
-)
-@click.option(
-    "--kubernetes",
-    type=click.Choice(["1.33", "1.7"]),
-    default="1.33",
-    show_default=True,
-    help="Whose kube-proxy: today's, or that of 2017.",
-)
-@click.option("--nodes", type=click.IntRange(1, 200), help="How many nodes the cluster has.")
-@click.option("--seed", type=int, default=7, show_default=True, help="Same seed, same ports, names and addresses.")
+@cluster_options
 @click.option(
     "--json", "as_json", is_flag=True, help="A JSON document on standard output (of several runs, one a line)."
 )

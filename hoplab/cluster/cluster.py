@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from hoplab.cluster import endpoints, fabric, scheduler, workloads
 from hoplab.cluster.balancing import BalancerAgent
 from hoplab.cluster.containers import kind_of
+from hoplab.cluster.etcfiles import cluster_dns
 from hoplab.cluster.images import program
 from hoplab.cluster.node import NodeAgent, PodOnNode, attach, cloud_cni_config
 from hoplab.cluster.options import CLUSTER_CIDR, NODE_NETWORKS, NODE_PORTS, ClusterOptions
@@ -111,7 +112,13 @@ class Cluster:
             if role == "node":
                 node = _merged(_merged(_node(machine), built.get(machine.name)), given.pop(machine.name, None))
                 self.nodes[machine.name] = NodeAgent(
-                    machine, node, options.proxy, self._zygote, self.loop, self.containers
+                    machine,
+                    node,
+                    options.proxy,
+                    self._zygote,
+                    self.loop,
+                    self.containers,
+                    cluster_dns(options.service_cidrs),
                 )
             elif role == "balancer":
                 self.balancer = BalancerAgent(machine, options, self.loop, self._zygote)
@@ -173,6 +180,18 @@ class Cluster:
             known = ", ".join(s.key for s in self.objects.services.values()) or "none"
             raise InputError(f"no Service is called {namespace}/{name}; there are: {known}")
         return service
+
+    def met_at(self) -> str:
+        """An address at which the client meets a Service, IP or IP:PORT; '' when there is none."""
+        for service in self.objects.services.values():
+            if service.load_balancer_ingress and service.ports:
+                port = service.ports[0].port
+                return service.load_balancer_ingress[0].ip + (f":{port}" if port != 80 else "")
+        for service in self.objects.services.values():
+            port = next((each.node_port for each in service.ports if each.node_port), 0)
+            if port:
+                return f"{next(iter(self.nodes.values())).node.addresses[0]}:{port}"
+        return ""
 
     def object_of(self) -> Mapping[str, str]:
         """Chain name -> what it exists for, over all nodes."""

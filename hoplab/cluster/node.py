@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from hoplab.cluster import health
+from hoplab.cluster import etcfiles, health
 from hoplab.cluster.images import program
 from hoplab.cluster.pod_values import Place
 from hoplab.cluster.proxy import KubeProxy
@@ -138,6 +138,7 @@ class NodeAgent:
         zygote: Zygote,
         loop: Loop,
         containers: ContainerRuntime,
+        name_server: str,
     ) -> None:
         self.machine, self.node = machine, node
         self.namespace: Namespace = machine.namespace
@@ -145,6 +146,8 @@ class NodeAgent:
         self.healthy = True
         """What /healthz says; a lesson may switch it off."""
         self.eligible = True
+        self.name_server = name_server
+        """What pods ask for names: the cluster's name server, whether or not it runs."""
         self._zygote, self._loop, self._containers = zygote, loop, containers
         self._health: dict[int, health.HealthServer] = {}
         self._local_endpoints: Mapping[str, int] = {}
@@ -180,7 +183,7 @@ class NodeAgent:
                 self.namespace.pid,
                 f"cni-{container_id(pod)[:20]}",
                 pod.hostname or pod.meta.name,
-                {},
+                {"/etc/resolv.conf": etcfiles.pod_resolv_conf(pod.meta.namespace, self.name_server)},
                 {**MACHINE_SYSCTLS, "net.ipv6.conf.all.disable_ipv6": int(not ipv6)}
                 | {"net.ipv6.conf.default.disable_ipv6": int(not ipv6)},
                 self._containers.volumes(pod),
@@ -367,6 +370,9 @@ def attach(sandboxes: Sequence[PodSandbox]) -> list[PodOnNode]:
                 f" the network plugin gave {', '.join(result.ips)}"
             )
         offloads_off(sandbox.namespace, [sandbox.attachment.interface])
+        hostname = pod.hostname or pod.meta.name
+        hosts = etcfiles.pod_hosts(result.ips, hostname, pod.subdomain, pod.meta.namespace)
+        sandbox.namespace.write("/etc/hosts", hosts)
         if sandbox.attachment.config.name == ROUTED:
             agent.finish_routed(sandbox, result)
         placed = replace(pod, node_name=agent.name)

@@ -58,8 +58,8 @@ class Loop:
         if fd in self._selector.get_map():
             self._selector.unregister(fd)
 
-    def poll(self, timeout_s: float) -> int:
-        """Handle what is ready, wait at most `timeout_s` for it; the number of callbacks made."""
+    def poll(self, timeout_s: float | None) -> int:
+        """Handle what is ready, wait at most `timeout_s` for it (None: for ever); the number of callbacks made."""
         ready = self._selector.select(timeout_s)
         for key, _events in ready:
             # An earlier callback of this round may have unregistered it.

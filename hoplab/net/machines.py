@@ -121,6 +121,10 @@ class _InNamespace:
             self._netlink = Netlink(self.namespace)
         return self._netlink
 
+    def reopen_netlink(self) -> None:
+        """Have the next use open a socket of its own: in a fork, two processes would take each other's answers."""
+        self._netlink = None
+
     def _ensure_shell(self) -> None:
         if self.shell is None:
             holder = self.pid

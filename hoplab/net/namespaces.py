@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from hoplab.net.files import write_over
 from hoplab.net.kernel import CLONE_NEWNET, setns
 
 Role = Literal["client", "router", "balancer", "node", "pod", "switch", "host"]
@@ -69,6 +70,10 @@ class Namespace:
     def path(self, inside: str) -> str:
         """Where a file of this namespace's own mount namespace is reached from here."""
         return f"/proc/{self.pid}/root{inside}"
+
+    def write(self, inside: str, text: str) -> None:
+        """Put a file in the place of another in this namespace's own mount namespace.  Raises OSError."""
+        write_over(self.path(inside), text)
 
     def argv(self, command: Sequence[str]) -> list[str]:
         """The command as it must be executed to run inside (network and mount namespace)."""

@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 
 from hoplab.net import kernel, sandbox
+from hoplab.net.files import write_over
 
 WRITABLE = ("/etc", "/run", "/run/hoplab", "/var/lib", "/var/log", "/proc", "/tmp", "/dev/shm")
 """Mounts that are the pod's or the lab's own, where the pod has them."""
@@ -40,23 +41,15 @@ def furnish(scratch: str, volumes: Mapping[str, Mapping[str, str]]) -> None:
             continue
         kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
         for name, text in volumes[path].items():
-            write(f"{path}/{name}", text)
+            write_over(f"{path}/{name}", text)
 
 
 def _is_file(files: Mapping[str, str]) -> bool:
     return "" in files
 
 
-def write(path: str, text: str) -> None:
-    """Write a file so that a reader sees the old or the new one whole."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(f"{path}.new", path)
-
-
 def _bind_file(path: str, text: str, scratch: str) -> None:
-    write(scratch, text)
+    write_over(scratch, text)
     if not os.path.exists(path):
         open(path, "w", encoding="ascii").close()
     kernel.mount(scratch, path, "", kernel.MS_BIND)

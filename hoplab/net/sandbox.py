@@ -53,12 +53,37 @@ def run(main: Callable[[], int]) -> int:
         os.close(refusal_read)
         _keep(main, refusal_write)
     os.close(refusal_write)
+    foreground = _is_foreground()
     status = _babysit(keeper)
+    if foreground:
+        _take_foreground_back()
     with os.fdopen(refusal_read) as pipe:
         refusal = pipe.read()
     if refusal:
         raise SandboxRefused(refusal)
     return _exit_code(status)
+
+
+def _is_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(0) == os.getpgrp()
+    except OSError:
+        return False
+
+
+def _take_foreground_back() -> None:
+    """The lab's prompt may have made itself the terminal's foreground group and be gone."""
+    if _is_foreground():
+        return
+    # Whoever changes the foreground from the background is stopped by SIGTTOU unless it ignores that.
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    try:
+        os.tcsetpgrp(0, os.getpgrp())
+    except OSError:
+        # The terminal has gone meanwhile.
+        return
+    finally:
+        signal.signal(signal.SIGTTOU, before)
 
 
 def _exit_code(status: int) -> int:

@@ -17,11 +17,13 @@ import os
 import select
 import signal
 import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from hoplab.net import kernel, podroot, podserver, sandbox
+from hoplab.net import kernel, podroot, podserver, sandbox, sessions
+from hoplab.net.files import write_over
 
 LARGEST_REQUEST = 1 << 20
 
@@ -72,6 +74,16 @@ class ProgramSpec:
     files: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class SessionSpec:
+    """A program that somebody waits for; with `terminal` its standard input becomes its controlling terminal."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    directory: str = "/"
+    terminal: bool = False
+
+
 class Zygote:
     """The lab's end of the socket pair.  Start it before threads and heavy imports."""
 
@@ -92,6 +104,7 @@ class Zygote:
         self._runs: dict[int, int] = {}
         """pid -> number of the run that had it last: pids are used again."""
         self._ended: dict[int, int] = {}
+        self._lock = threading.Lock()
 
     def nodes(self, specs: Sequence[NodeSpec]) -> list[int]:
         """Make one holder a node; the pids, in order, once all namespaces exist.  Raises SpawnFailed."""
@@ -166,7 +179,29 @@ class Zygote:
             self._ended[number] = status
         return self._ended.get(self._runs[pid])
 
+    def session(self, name: str, inside_pid: int, spec: SessionSpec, descriptors: Sequence[int]) -> None:
+        """Run a program in the namespaces of `inside_pid` for somebody who waits (hoplab.net.sessions).
+
+        `descriptors`: its standard input, output and error, and the waiting side's end of a socket, which hears how
+        the program ends, also when it can't be executed at all.  Raises SpawnFailed.
+        """
+        request = {
+            "what": "session",
+            "name": name,
+            "inside_pid": inside_pid,
+            "argv": list(spec.argv),
+            "environment": dict(spec.environment),
+            "directory": spec.directory,
+            "terminal": spec.terminal,
+        }
+        self._ask([request], descriptors)
+
     def _ask(self, requests: Sequence[Mapping[str, Any]], fds: Sequence[int] = ()) -> list[int]:
+        # The API's thread asks, too.
+        with self._lock:
+            return self._asked(requests, fds)
+
+    def _asked(self, requests: Sequence[Mapping[str, Any]], fds: Sequence[int]) -> list[int]:
         if not requests:
             return []
         pids: list[int] = []
@@ -274,6 +309,10 @@ def _child(request: Mapping[str, Any], fds: list[int], told: int) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     makers: Mapping[str, Callable[[Mapping[str, Any]], None]] = {"node": _become_node, "pod": _become_pod}
     try:
+        if request["what"] == "session":
+            _enter(request["inside_pid"], ("net", "mnt", "uts"))
+            _rename(f"exec:{request['name']}")
+            sessions.mind(request, fds, told)
         if request["what"] == "server":
             _enter(request["inside_pid"], ("net", "mnt", "uts"))
             os.dup2(fds[0], 1)
@@ -337,7 +376,7 @@ def _become_node(request: Mapping[str, Any]) -> None:
         os.makedirs(f"/run/{part}", exist_ok=True)
     # Device names in /sys are those of the network namespace that mounted it.
     kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
-    _write("/etc/hostname", f"{name}\n")
+    write_over("/etc/hostname", f"{name}\n")
     _loopback_up()
 
 
@@ -351,9 +390,9 @@ def _become_pod(request: Mapping[str, Any]) -> None:
     kernel.unshare(kernel.CLONE_NEWNS)
     scratch = f"{sandbox.RUNTIME}/pods/{request['netns']}"
     sandbox.private_copy(sandbox.HOST_ETC, "/etc", scratch)
-    _write("/etc/hostname", f"{request['hostname']}\n")
+    write_over("/etc/hostname", f"{request['hostname']}\n")
     for path, text in request["files"].items():
-        _write(path, text)
+        write_over(path, text)
     for key, value in request["sysctls"].items():
         with open(f"/proc/sys/{key.replace('.', '/')}", "w", encoding="ascii") as knob:
             knob.write(str(value))
@@ -367,7 +406,7 @@ def _become_program(request: Mapping[str, Any], log: int, told: int) -> NoReturn
     """Execute a program; the pipe `told` closes when that works, and stays to tell why when it does not."""
     _enter(request["inside_pid"], ("net", "mnt", "uts"))
     for path, text in request["files"].items():
-        _write(path, text)
+        write_over(path, text)
     os.setsid()
     nothing = os.open("/dev/null", os.O_RDONLY)
     for fd, place in ((nothing, 0), (log, 1), (log, 2)):
@@ -391,11 +430,3 @@ def _loopback_up() -> None:
     siocsifflags, iff_up_running = 0x8914, 0x1 | 0x40
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, siocsifflags, struct.pack("16sH14x", b"lo", iff_up_running))
-
-
-def _write(path: str, text: str) -> None:
-    """Put a file in the place of another: a user namespace can replace what the host's root owns, not open it."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(f"{path}.new", path)

@@ -21,7 +21,7 @@ from hoplab.probe.exchange import Exchange
 from hoplab.probe.result import Probe, ProbeResult
 from hoplab.probe.seen import Seen
 from hoplab.probe.shapes import Endpoint
-from hoplab.probe.shield import FIRST_PORT, LAST_PORT, sends_frames, shield_text
+from hoplab.probe.shield import FIRST_PORT, LAST_PORT, NO_SHIELD, sends_frames, shield_text
 from hoplab.probe.ways import NoWay
 
 WINDOW = 64
@@ -58,11 +58,16 @@ class Prober:
         self._count = 0
         self._next_port = self._random.randrange(FIRST_PORT, LAST_PORT + 1)
 
-    def close(self) -> None:
-        """Close every socket and return every borrowed address."""
+    def close(self, *, withdraw: bool = False) -> None:
+        """Close every socket and return every borrowed address; with `withdraw`, take the shields down, too."""
         for edge in self._edges.values():
             edge.close()
         self._edges.clear()
+        if withdraw:
+            for name in self._shielded:
+                if name in self._namespaces:
+                    self._namespaces[name].run(["nft", "-f", "-"], NO_SHIELD)
+            self._shielded.clear()
 
     def forget(self, sender: str) -> None:
         """Close a sender's sockets: its namespace has gone, or is another one of the same name."""

@@ -21,6 +21,9 @@ PRIORITY = -450
 
 TABLE = "hoplab_probe"
 
+NO_SHIELD = f"table inet {TABLE}\ndelete table inet {TABLE}\n"
+"""The nft text that takes the table away, whether or not it is there."""
+
 
 def sends_frames(role: Role) -> bool:
     """Whether a namespace of this role sends probes by packet socket, past its own netfilter (else: by raw IP socket).
@@ -54,6 +57,4 @@ def shield_text(role: Role) -> str:
         ]
     body = "\n".join(f"\t\t{rule}" for rule in rules)
     # Declared, deleted and written anew in one transaction: the same text serves the first time and any later one.
-    return (
-        f"table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n\tchain shield {{\n{body}\n\t}}\n}}\n"
-    )
+    return f"{NO_SHIELD}table inet {TABLE} {{\n\tchain shield {{\n{body}\n\t}}\n}}\n"

@@ -6,14 +6,15 @@ lost frame, a full buffer) says so and does not pass.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from hoplab.cluster.cluster import Cluster
 from hoplab.errors import HoplabError, InputError
+from hoplab.hops.evidence import Evidence
 from hoplab.net.loop import DeadlinePassed
 from hoplab.net.namespaces import CommandFailed
 from hoplab.net.zygote import SpawnFailed
@@ -53,6 +54,15 @@ class Play:
     captures: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What a play came to: the report without files, how rules are explained in it, and all that was seen."""
+
+    report: RunReport
+    explain: Explain
+    evidence: Evidence
+
+
 def act(
     play: Play,
     cluster: Cluster,
@@ -61,9 +71,37 @@ def act(
     started: float,
     sabotage: Callable[[Lab], None] | None,
 ) -> Finished:
-    """Play in a converged cluster and judge; `started` is when the run began (monotonic seconds)."""
+    """Play in a converged cluster, judge, and leave the files; `started` is when the run began (monotonic seconds)."""
+    done = played(play, cluster, warnings, crafter, started, sabotage)
+    title = f"hoplab {play.kind} {play.name}, seed {play.seed}"
+
+    def capture(path: Path) -> None:
+        comments = frame_comments(done.report.flows, done.evidence.frames, done.explain)
+        write_pcapng(path, done.evidence.frames, done.evidence.interfaces, comments, names(cluster), title)
+
+    left = leave(done.report, play.captures / play.name, done.explain, capture)
+    return Finished(left, done.explain, lambda: _stay(cluster))
+
+
+def played(
+    play: Play,
+    cluster: Cluster,
+    warnings: Sequence[str],
+    crafter: Crafter,
+    started: float,
+    sabotage: Callable[[Lab], None] | None = None,
+    *,
+    leave_no_trace: bool = False,
+) -> Played:
+    """Play in a converged cluster and judge.
+
+    `leave_no_trace`: the lab stays, so the instruments' own rules are taken out of its namespaces again.
+    """
     namespaces = cluster.namespaces()
-    with Observer([target(ns) for ns in namespaces.values()]) as observer:
+    with ExitStack() as watching:
+        observer = watching.enter_context(Observer([target(ns) for ns in namespaces.values()]))
+        if leave_no_trace:
+            watching.callback(observer.stop_tracing)
         observer.register(cluster.loop.fileno(), lambda: _served(cluster))
         prober = Prober(observer, namespaces, play.seed, crafter=crafter)
         foreteller, inquiry = Foreteller(cluster), Inquiry(cluster)
@@ -75,7 +113,7 @@ def act(
                 sabotage(lab)
             play.act(lab)
         finally:
-            prober.close()
+            prober.close(withdraw=leave_no_trace)
             foreteller.close()
         if (agreement := foreteller.check()) is not None:
             lab.keep(agreement)
@@ -107,36 +145,19 @@ def act(
         topology=topology_of(cluster, known),
         spread=spreads(lab.flows, cluster.nodes),
     )
-    explain = explain_by(cluster.object_of())
-    title = f"hoplab {play.kind} {play.name}, seed {play.seed}"
-
-    def capture(path: Path) -> None:
-        comments = frame_comments(report.flows, evidence.frames, explain)
-        write_pcapng(path, evidence.frames, evidence.interfaces, comments, known, title)
-
-    left = leave(report, play.captures / play.name, explain, capture)
-    return Finished(left, explain, lambda: _stay(cluster))
+    return Played(report, explain_by(cluster.object_of()), evidence)
 
 
 def _stay(cluster: Cluster) -> None:
-    """Mininet's own prompt: `node1 iptables -t nat -nL`, `client curl ...`, `exit`."""
-    from mininet.cli import CLI
+    """Mininet's own prompt: `node1 iptables -t nat -nL`, `client curl ...`, `exit`; meanwhile the lab's loop works."""
+    from hoplab.net.prompt import Prompt, greeting
 
-    leaving = threading.Event()
-
-    def serve() -> None:
-        # The nodes' health is served from this loop; HAProxy would take nodes that do not answer for dead.
-        while not leaving.is_set():
-            cluster.loop.poll(0.2)
-
-    server = threading.Thread(target=serve, daemon=True)
-    server.start()
-    print("The lab stays until you leave with exit or Ctrl-D. Try: nodes, node1 ip a, client curl -s 198.51.100.10")
-    try:
-        CLI(cluster.net)
-    finally:
-        leaving.set()
-        server.join()
+    prompt = Prompt(cluster.net)
+    prompt.open(greeting(cluster.met_at()))
+    left: list[bool] = []
+    cluster.loop.register(prompt.fileno(), lambda: left.append(True))
+    while not left:
+        cluster.loop.poll(None)
 
 
 def _served(cluster: Cluster) -> None:

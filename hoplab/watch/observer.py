@@ -33,7 +33,7 @@ from hoplab.net.namespaces import CommandFailed, Namespace
 from hoplab.net.netlink import Netlink
 from hoplab.watch import conntrack, rule_texts
 from hoplab.watch.netlink_messages import NLMSG_DONE, NLMSG_ERROR, error_code, messages
-from hoplab.watch.ring import FrameRing
+from hoplab.watch.ring import FrameRing, ring_socket
 from hoplab.watch.trace import NFNLGRP_NFTRACE, parse_trace
 
 NETLINK_NETFILTER = 12
@@ -45,11 +45,18 @@ LARGEST_DATAGRAM = 1 << 16
 MOST_ROUNDS = 10
 
 TRACE_TABLE = "hoplab_watch"
+NO_TRACE = f"table inet {TRACE_TABLE} {{}}\ndelete table inet {TRACE_TABLE}\n"
+"""The nft text that takes tracing away, whether or not it is there."""
 Tracing = Literal["all", "opening"]
 
 RING_SLOTS: Mapping[str, int] = {"pod": 512, "host": 512, "router": 512, "switch": 2048}
 """Frames a ring holds, by role; everything not named forwards for others and gets DEFAULT_SLOTS."""
 DEFAULT_SLOTS = 1024
+
+
+def ring_slots(namespace: Namespace) -> int:
+    """Frames that the ring of a namespace should hold (pure)."""
+    return RING_SLOTS.get(namespace.role, DEFAULT_SLOTS)
 
 
 def trace_rules(tracing: Tracing) -> str:
@@ -68,8 +75,7 @@ def trace_rules(tracing: Tracing) -> str:
         f"\tchain {hook} {{\n\t\ttype filter hook {hook} priority -400; policy accept;\n{rules}\t}}\n"
         for hook in ("prerouting", "output")
     )
-    empty = f"table inet {TRACE_TABLE} {{}}\n"
-    return f"{empty}delete table inet {TRACE_TABLE}\ntable inet {TRACE_TABLE} {{\n{chains}}}\n"
+    return f"{NO_TRACE}table inet {TRACE_TABLE} {{\n{chains}}}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +96,21 @@ class Mark:
     conntrack: int
 
 
+def interfaces_of(node: str, netlink: Netlink) -> list[Interface]:
+    """The interfaces of a namespace, as evidence has them."""
+    return [
+        Interface(node, name, link["index"], link["mac"], link["mtu"], link["kind"])
+        for name, link in netlink.links().items()
+    ]
+
+
 class _Watched:
     """What is open for one target."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.ring = FrameRing(target.namespace, RING_SLOTS.get(target.namespace.role, DEFAULT_SLOTS))
+        slots = ring_slots(target.namespace)
+        self.ring = FrameRing(ring_socket(target.namespace, slots), slots)
         self.netlink = Netlink(target.namespace)
         self.interfaces: dict[int, Interface] = {}
         self.readers: dict[int, Callable[[], None]] = {}
@@ -108,10 +123,8 @@ class _Watched:
         self.learn_interfaces()
 
     def learn_interfaces(self) -> None:
-        for name, link in self.netlink.links().items():
-            self.interfaces[link["index"]] = Interface(
-                self.target.namespace.name, name, link["index"], link["mac"], link["mtu"], link["kind"]
-            )
+        for interface in interfaces_of(self.target.namespace.name, self.netlink):
+            self.interfaces[interface.index] = interface
 
     def interface_name(self, index: int) -> str:
         """The name behind an index; asks again for one that came since."""
@@ -144,7 +157,7 @@ def _subscribe(namespace: Namespace, groups: Sequence[int]) -> socket.socket:
     return opened
 
 
-_RawFrame = tuple[int, str, str, str, bytes, int]
+RawFrame = tuple[int, str, str, str, bytes, int]
 """time, node, interface, packet type, bytes, length"""
 
 
@@ -157,7 +170,7 @@ class Observer:
         self._loop = Loop()
         self._callbacks: dict[str, list[Callable[[Frame], None]]] = {}
         self._frames: list[Frame] = []
-        self._unnumbered: list[_RawFrame] = []
+        self._unnumbered: list[RawFrame] = []
         self._traces: list[TraceEvent] = []
         self._conntrack: list[ConntrackEvent] = []
         self._rules: dict[RuleId, RuleText] = {}
@@ -226,13 +239,20 @@ class Observer:
             traced = [w.target.namespace for w in self._watched.values() if w.target.trace]
             self._finish_trace_rules(self._start_trace_rules(traced))
 
-    def _start_trace_rules(self, namespaces: Sequence[Namespace]) -> list[tuple[Namespace, subprocess.Popen[str]]]:
+    def stop_tracing(self) -> None:
+        """Take the rules that trace out of every namespace: nothing of the observer stays in them."""
+        traced = [w.target.namespace for w in self._watched.values() if w.target.trace]
+        self._finish_trace_rules(self._start_trace_rules(traced, NO_TRACE))
+
+    def _start_trace_rules(
+        self, namespaces: Sequence[Namespace], text: str = ""
+    ) -> list[tuple[Namespace, subprocess.Popen[str]]]:
         started = []
         for ns in namespaces:
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
             process = ns.popen(["nft", "-f", "-"], **pipes)
             if process.stdin is not None:
-                process.stdin.write(trace_rules(self.tracing))
+                process.stdin.write(text or trace_rules(self.tracing))
                 process.stdin.close()
                 process.stdin = None
             started.append((ns, process))
@@ -295,7 +315,7 @@ class Observer:
             raw = (time_ns, node, interface, packet_type, data, length)
             kept.append(raw)
             for callback in tuple(callbacks):
-                callback(_frame(0, raw))
+                callback(frame_of(0, raw))
 
         def read() -> None:
             self._events += watched.ring.drain(keep)
@@ -368,7 +388,7 @@ class Observer:
                 break
         self._unnumbered.sort(key=lambda raw: raw[0])
         start = len(self._frames) + 1
-        self._frames += [_frame(start + at, raw) for at, raw in enumerate(self._unnumbered)]
+        self._frames += [frame_of(start + at, raw) for at, raw in enumerate(self._unnumbered)]
         self._unnumbered.clear()
 
     def mark(self) -> Mark:
@@ -478,7 +498,8 @@ def _asking(namespace: Namespace, request: bytes) -> socket.socket:
     return opened
 
 
-def _frame(number: int, raw: _RawFrame) -> Frame:
+def frame_of(number: int, raw: RawFrame) -> Frame:
+    """A frame as evidence has it (pure)."""
     time_ns, node, interface, packet_type, data, length = raw
     return Frame(
         number,

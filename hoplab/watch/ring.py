@@ -39,26 +39,40 @@ Sink = Callable[[int, int, str, bytes, int], None]
 """time (ns), ifindex, packet type, bytes, length on the wire"""
 
 
-class FrameRing:
-    """The ring of one namespace; `slots` frames fit before the kernel has to drop."""
+def ring_socket(namespace: Namespace, slots: int) -> socket.socket:
+    """A packet socket of a namespace with a ring of (about) `slots` frames, kept from here on.  Raises OSError.
 
-    def __init__(self, namespace: Namespace, slots: int) -> None:
-        """Open and subscribe: frames are kept from here on.  Raises OSError."""
-        self.namespace = namespace
-        per_block = BLOCK_BYTES // FRAME_BYTES
-        blocks = max(1, slots // per_block)
-        self._slots = blocks * per_block
-        with namespace.entered():
-            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self._socket.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V2)
-        # Receive times are only taken while somebody asks for them.
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        request = struct.pack("=IIII", BLOCK_BYTES, blocks, FRAME_BYTES, self._slots)
-        self._socket.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
-        self._map = mmap.mmap(self._socket.fileno(), blocks * BLOCK_BYTES)
+    Whoever holds its descriptor, in whichever namespace, can read the ring: `FrameRing(socket, slots)`.
+    """
+    blocks = _blocks(slots)
+    with namespace.entered():
+        opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    opened.setsockopt(SOL_PACKET, PACKET_VERSION, TPACKET_V2)
+    # Receive times are only taken while somebody asks for them.
+    opened.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    request = struct.pack("=IIII", BLOCK_BYTES, blocks, FRAME_BYTES, blocks * _PER_BLOCK)
+    opened.setsockopt(SOL_PACKET, PACKET_RX_RING, request)
+    # Bound last: frames come from here on, and changing a bound socket's ring makes the kernel wait each time.
+    kernel.bind_packet_socket(opened.fileno(), ETH_P_ALL)
+    return opened
+
+
+_PER_BLOCK = BLOCK_BYTES // FRAME_BYTES
+
+
+def _blocks(slots: int) -> int:
+    return max(1, slots // _PER_BLOCK)
+
+
+class FrameRing:
+    """Reads the ring of one namespace; `slots` frames fit before the kernel has to drop."""
+
+    def __init__(self, opened: socket.socket, slots: int) -> None:
+        """Map the ring of a `ring_socket` that was made with the same `slots`.  Raises OSError."""
+        self._socket = opened
+        self._slots = _blocks(slots) * _PER_BLOCK
+        self._map = mmap.mmap(opened.fileno(), _blocks(slots) * BLOCK_BYTES)
         self._next = 0
-        # Bound last: frames come from here on, and changing a bound socket's ring makes the kernel wait each time.
-        kernel.bind_packet_socket(self._socket.fileno(), ETH_P_ALL)
 
     def fileno(self) -> int:
         """Readable when a frame is there."""

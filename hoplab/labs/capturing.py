@@ -1,0 +1,177 @@
+"""Capturing in a running lab: the lab opens the packet rings, the caller reads them.
+
+The lab alone can step into its namespaces; but a packet socket, once opened, may be
+read by whoever holds its descriptor.  So the rings go to the caller (SCM_RIGHTS), who
+maps them and writes the file with its own hands: a slow disk, a full pipe or a Wireshark
+that is stopped holds up nobody else, and the kernel counts what a ring had no room for.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hoplab.hops.evidence import Frame, Interface
+from hoplab.labs.channel import MOST_DESCRIPTORS, Channel, LabGone
+from hoplab.labs.protocol import Capture, ProtocolError
+from hoplab.labs.running import RunningLab
+from hoplab.net.namespaces import Namespace
+from hoplab.net.netlink import Netlink
+from hoplab.watch.observer import RawFrame, frame_of, interfaces_of, ring_slots
+from hoplab.watch.ring import FrameRing, ring_socket
+
+AT_ONCE = MOST_DESCRIPTORS // 2
+"""Rings that go with one message."""
+
+
+class Listening:
+    """The lab's side of one capture.  Raises InputError for a name that nothing has."""
+
+    def __init__(self, lab: RunningLab, request: Capture, channel: Channel) -> None:
+        self._lab, self._channel = lab, channel
+        self._chosen = {lab.namespace(each, request.namespace).name for each in request.targets}
+        self._told: dict[str, Namespace] = {}
+        self.refresh(first=True)
+
+    def refresh(self, *, first: bool = False) -> None:
+        """Open rings in namespaces that came.  Raises LabGone when the caller has gone."""
+        now = self._lab.cluster.namespaces()
+        self._told = {name: ns for name, ns in self._told.items() if now.get(name) == ns}
+        new = [ns for name, ns in now.items() if name not in self._told and (not self._chosen or name in self._chosen)]
+        for at in range(0, len(new) or first, AT_ONCE):
+            part = new[at : at + AT_ONCE]
+            rings = [ring_socket(ns, ring_slots(ns)) for ns in part]
+            try:
+                heard = [{"namespace": ns.name, "slots": ring_slots(ns), "interfaces": _interfaces(ns)} for ns in part]
+                self._channel.send({"listen": heard}, [ring.fileno() for ring in rings])
+            finally:
+                for ring in rings:
+                    ring.close()
+        self._told.update((ns.name, ns) for ns in new)
+        if first:
+            self._channel.send({"ready": True})
+
+    def asked(self, message: Mapping[str, Any]) -> None:
+        """Answer which interfaces a namespace has now."""
+        name = message.get("interfaces")
+        if not isinstance(name, str):
+            raise ProtocolError(f"capture: expected the name of a namespace in `interfaces`, found {name!r}")
+        namespace = self._lab.cluster.namespaces().get(name)
+        self._channel.send({"interfaces": _interfaces(namespace) if namespace is not None else []})
+
+
+def _interfaces(namespace: Namespace) -> list[dict[str, Any]]:
+    link = Netlink(namespace)
+    try:
+        return [asdict(each) for each in interfaces_of(namespace.name, link)]
+    finally:
+        link.close()
+
+
+class _Ring:
+    """One ring on the caller's side, and the names of its interfaces."""
+
+    def __init__(self, ring: FrameRing, node: str, interfaces: Sequence[Mapping[str, Any]]) -> None:
+        self.ring, self.node = ring, node
+        self.lost = 0
+        self.interfaces: dict[int, Interface] = {}
+        self.learn(interfaces)
+
+    def learn(self, interfaces: Sequence[Mapping[str, Any]]) -> None:
+        for each in interfaces:
+            self.interfaces[each["index"]] = Interface(**each)
+
+
+class Tap:
+    """The caller's side: `frames` until the lab has gone, or somebody calls `stop`."""
+
+    def __init__(self, channel: Channel) -> None:
+        """`channel`: on which a Capture was asked for.  Raises LabGone, and what the lab refuses."""
+        self._channel = channel
+        self._rings: dict[int, _Ring] = {}
+        self._poll = select.poll()
+        self._poll.register(channel.fileno(), select.POLLIN)
+        self._stopped = False
+        self.on_interface: Callable[[Interface], None] = lambda _interface: None
+        self._answers: list[Sequence[Mapping[str, Any]]] = []
+        ready = False
+        while not ready:
+            ready = self._hear()
+
+    def interfaces(self) -> list[Interface]:
+        """Every interface that is known by now."""
+        return [each for ring in self._rings.values() for each in ring.interfaces.values()]
+
+    def lost(self) -> dict[str, int]:
+        """Frames that found no room, by namespace."""
+        for ring in self._rings.values():
+            ring.lost += ring.ring.lost()
+        return {ring.node: ring.lost for ring in self._rings.values() if ring.lost}
+
+    def stop(self) -> None:
+        """Have `frames` end with what is there now."""
+        self._stopped = True
+
+    def frames(self) -> Iterator[list[Frame]]:
+        """Batches of frames, each in order of time.  A batch may be empty: then somebody may look around."""
+        while not self._stopped:
+            try:
+                ready = self._poll.poll(1000)
+            except InterruptedError:
+                ready = []
+            gone = False
+            if any(descriptor == self._channel.fileno() for descriptor, _event in ready):
+                try:
+                    self._hear()
+                except LabGone:
+                    gone = True
+            yield self._drained()
+            if gone:
+                return
+        yield self._drained()
+
+    def _drained(self) -> list[Frame]:
+        raws: list[RawFrame] = []
+        for ring in list(self._rings.values()):
+
+            def keep(time_ns: int, index: int, kind: str, data: bytes, length: int, ring: _Ring = ring) -> None:
+                raws.append((time_ns, ring.node, self._name(ring, index), kind, data, length))
+
+            ring.ring.drain(keep)
+        raws.sort(key=lambda raw: raw[0])
+        return [frame_of(0, raw) for raw in raws]
+
+    def _name(self, ring: _Ring, index: int) -> str:
+        known = ring.interfaces.get(index)
+        if known is None:
+            # It came since: the lab knows it.
+            self._channel.send({"interfaces": ring.node})
+            while not self._answers:
+                self._hear()
+            answer = self._answers.pop()
+            ring.learn([each for each in answer if each["index"] not in ring.interfaces])
+            known = ring.interfaces.setdefault(index, Interface(ring.node, f"if{index}", index, "", 0))
+            self.on_interface(known)
+        return known.name
+
+    def _hear(self) -> bool:
+        """Take one message; whether it says that all is set up."""
+        message, descriptors = self._channel.receive()
+        if "interfaces" in message:
+            self._answers.append(message["interfaces"])
+        for heard, descriptor in zip(message.get("listen", ()), descriptors, strict=True):
+            self._take(heard, descriptor)
+        return bool(message.get("ready"))
+
+    def _take(self, heard: Mapping[str, Any], descriptor: int) -> None:
+        import socket
+
+        ring = _Ring(
+            FrameRing(socket.socket(fileno=descriptor), heard["slots"]), heard["namespace"], heard["interfaces"]
+        )
+        self._rings[descriptor] = ring
+        self._poll.register(descriptor, select.POLLIN)
+        for interface in ring.interfaces.values():
+            self.on_interface(interface)

@@ -1,0 +1,105 @@
+"""A lab's process 1: builds the cluster, says that it is ready, and works until somebody ends it.
+
+Runs inside the sandbox; when it returns, or dies, the kernel takes everything away.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hoplab.cluster.options import ClusterOptions
+from hoplab.errors import HoplabError
+from hoplab.kube.objects import Loaded
+
+if TYPE_CHECKING:
+    from hoplab.labs.running import RunningLab
+    from hoplab.net.zygote import Zygote
+    from hoplab.probe.crafter import Crafter
+
+READY = b"ready\n"
+"""What the keeper's caller is told when the lab has converged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What lab is to be: its cluster, the objects in it from the start, the addons that are on."""
+
+    name: str
+    options: ClusterOptions
+    loaded: Loaded
+    files: tuple[str, ...] = ()
+    addons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What was opened before the sandbox was entered: the control socket; `ready` is told READY (-1: nobody waits)."""
+
+    control: socket.socket
+    ready: int = -1
+    prompt: bool = False
+
+
+def live(plan: Plan, doors: Doors) -> int:
+    """Be the lab; its exit code.  Raises HoplabError for whatever keeps it from coming up."""
+    # The two processes that others are forked from start while this one is still small.
+    from hoplab.net.zygote import SpawnFailed, Zygote
+    from hoplab.probe.crafter import CrafterProcess
+
+    zygote, crafter = Zygote(), CrafterProcess()
+    from hoplab.net.loop import DeadlinePassed
+    from hoplab.net.namespaces import CommandFailed
+
+    try:
+        return _live(plan, doors, zygote, crafter)
+    except (CommandFailed, SpawnFailed, DeadlinePassed) as error:
+        raise HoplabError(f"{plan.name}: {error}") from error
+
+
+def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
+    from hoplab.cluster.applying import apply
+    from hoplab.cluster.cluster import Cluster
+    from hoplab.kube import convert
+    from hoplab.labs import addons
+    from hoplab.labs.control import ControlServer
+    from hoplab.labs.running import RunningLab, name_machines
+    from hoplab.net.prompt import Prompt, greeting
+
+    machines = (*plan.options.machines, *map(convert.as_node, plan.loaded.of("Node")))
+    cluster = Cluster(zygote, replace(plan.options, machines=machines))
+    cluster.build()
+    name_machines(cluster)
+    # Before any thread is there: the prompt is a fork of this process.
+    prompt = Prompt(cluster.net) if doors.prompt else None
+    apply(cluster, plan.loaded.objects)
+    cluster.converge()
+    if plan.options.topology != "single" and plan.options.way_out == "masquerade":
+        cluster.masquerade_outbound()
+    lab = RunningLab(plan.name, cluster, zygote, crafter, plan.options.seed)
+    for name in plan.addons:
+        addons.enable(lab, name)
+    server = ControlServer(lab, doors.control)
+    for warning in (*plan.loaded.warnings, *cluster.warnings):
+        print(f"lab.py: note: {warning}", file=sys.stderr)
+    sys.stderr.flush()
+    if prompt is not None:
+        cluster.loop.register(prompt.fileno(), lambda: _end(lab))
+        prompt.open(greeting(cluster.met_at()))
+    if doors.ready >= 0:
+        os.write(doors.ready, READY)
+        os.close(doors.ready)
+    while not lab.ending:
+        cluster.loop.poll(None)
+        while lab.jobs:
+            lab.jobs.pop(0)()
+        server.refresh()
+    server.close()
+    return 0
+
+
+def _end(lab: RunningLab) -> None:
+    lab.ending = True

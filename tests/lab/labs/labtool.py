@@ -1,0 +1,88 @@
+"""Calls lab.py as a user does, with a runtime folder of the test's own."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+MANIFESTS = ROOT / "scenarios" / "manifests"
+SEED = ROOT / "tests" / "fixtures" / "seed"
+
+
+class User:
+    """Somebody with a runtime folder, and a word in the environment by which everything he starts is found."""
+
+    def __init__(self, runtime: Path, prefix: Sequence[str] = ()) -> None:
+        self.runtime, self.prefix = runtime, tuple(prefix)
+        self.word = uuid.uuid4().hex
+        runtime.mkdir(mode=0o700, exist_ok=True)
+
+    def command(self, *arguments: object) -> list[str]:
+        return [*self.prefix, sys.executable, "-m", "hoplab.cli", *map(str, arguments)]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+            "HOPLAB_TEST_WORD": self.word,
+        }
+
+    def __call__(self, *arguments: object, **options: Any) -> subprocess.CompletedProcess[Any]:
+        given: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, **options}
+        return subprocess.run(self.command(*arguments), cwd=ROOT, env=self.environment, check=False, **given)
+
+    def good(self, *arguments: object, **options: Any) -> str:
+        """Standard output of a call that must end with 0."""
+        done = self(*arguments, **options)
+        assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return str(done.stdout)
+
+    def start(self, *arguments: object, **options: Any) -> subprocess.Popen[Any]:
+        return subprocess.Popen(self.command(*arguments), cwd=ROOT, env=self.environment, **options)
+
+    def processes(self) -> list[str]:
+        """What still runs of all that he started."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and int(entry.name) != os.getpid():
+                try:
+                    environment = (entry / "environ").read_bytes()
+                    state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                except OSError:
+                    continue
+                if self.word.encode() in environment and state != "Z":
+                    found.append(entry.name)
+        return found
+
+
+def until(condition: Callable[[], object], what: str, deadline_s: float = 10.0) -> None:
+    """Wait for something that no event tells, with a deadline."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail(f"waited {deadline_s:g} s for {what}, in vain")
+        os.sched_yield()
+
+
+def hears(terminal: int, words: bytes, deadline_s: float = 20.0) -> bytes:
+    """Read from a terminal's own end until these words came; all that was read."""
+    end = time.monotonic() + deadline_s
+    said = b""
+    while words not in said:
+        left = end - time.monotonic()
+        if left <= 0 or not select.select([terminal], [], [], left)[0]:
+            pytest.fail(f"waited {deadline_s:g} s for {words!r} and heard {said[-2000:]!r}")
+        said += os.read(terminal, 4096)
+    return said

@@ -1,0 +1,236 @@
+"""The life of labs that stay: up, ps, down; several at once; and nothing left, however one ends."""
+
+import json
+import os
+import pty
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from labtool import MANIFESTS, ROOT, User, hears, until
+
+from tests.host import Host
+
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("host_to_itself")]
+
+THIRTY = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: many}
+spec:
+  replicas: 30
+  selector: {matchLabels: {app: many}}
+  template:
+    metadata: {labels: {app: many}}
+    spec: {containers: [{name: web, image: hoplab/whoami, ports: [{containerPort: 80}]}]}
+"""
+
+
+@pytest.fixture
+def user(tmp_path):
+    someone = User(tmp_path / "run")
+    yield someone
+    someone("down", "--all")
+    until(lambda: not someone.processes(), "the end of everything that was started")
+
+
+def labs(user):
+    return {lab["name"]: lab for lab in json.loads(user.good("ps", "--json"))["labs"]}
+
+
+def test_the_keeper_is_killed_with_thirty_pods_running_and_nothing_is_left(user, tmp_path):
+    before = Host.now()
+    manifest = tmp_path / "thirty.yaml"
+    manifest.write_text(THIRTY)
+    user.good("up", "--detach", "-f", manifest)
+    lab = labs(user)["lab"]
+    assert (lab["status"], lab["nodes"], lab["pods"]) == ("ready", 2, 30)
+    assert len(user.processes()) > 30
+
+    os.kill(lab["keeper"], signal.SIGKILL)
+
+    assert labs(user) == {}
+    until(lambda: not user.processes(), "the kernel to end what the killed lab had")
+    assert list(user.runtime.iterdir()) == []
+    user.good("up", "--detach")
+    assert labs(user)["lab"]["pods"] == 0
+    user.good("down")
+    assert not user.processes()
+    assert list(user.runtime.iterdir()) == []
+    assert before.changes(Host.now()) == []
+
+
+def test_two_labs_at_once_with_equal_names_and_addresses_never_meet(user):
+    for name in ("one", "two"):
+        user.good("up", "--detach", "--name", name, "-f", MANIFESTS / "services-a-b.yaml")
+    assert list(labs(user)) == ["one", "two"]
+    assert user("exec", "client", "--", "true").returncode == 2
+    user.good(
+        "exec", "--name", "one", "node1", "--", "sh", "-c", "ip link add only-in-one type veth; touch /etc/only-in-one"
+    )
+    assert "only-in-one" in user.good("exec", "--name", "one", "node1", "--", "ip", "-o", "link")
+    assert "only-in-one" not in user.good("exec", "--name", "two", "node1", "--", "ip", "-o", "link")
+    assert user("exec", "--name", "two", "node1", "--", "ls", "/etc/only-in-one").returncode == 2
+    for name in ("one", "two"):
+        user.good("trace", "--name", name, "client", "svc/service-b", "-q")
+    assert user("up", "--detach", "--name", "one").returncode == 2
+    user.good("down", "--name", "one")
+    assert list(labs(user)) == ["two"]
+    user.good("exec", "client", "--", "curl", "-sf", "http://198.51.100.11")
+    user.good("down", "--all")
+    assert labs(user) == {}
+
+
+def test_what_keeps_a_lab_from_coming_up_is_told_by_the_call_itself(user, tmp_path):
+    manifest = tmp_path / "bad.yaml"
+    manifest.write_text("apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {nodeName: node9}\n")
+    refused = user("up", "--detach", "-f", manifest)
+    assert (refused.returncode, "spec.containers" in refused.stderr) == (2, True)
+    manifest.write_text(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {hoplab.dev/ip: 10.9.9.9}}\n"
+        "spec: {containers: [{name: c, image: nginx}]}\n"
+    )
+    failed = user("up", "--detach", "-f", manifest)
+    assert failed.returncode == 2
+    assert "10.9.9.9" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert labs(user) == {}
+    assert list(user.runtime.iterdir()) == []
+
+
+def test_the_detached_lab_holds_nothing_of_its_callers_terminal(user):
+    """A pipe that the lab kept open would hang whoever reads it to its end; its group's signals would end it."""
+    done = subprocess.run(
+        ["sh", "-c", '"$@" | cat', "sh", *user.command("up", "--detach")], cwd=ROOT, env=user.environment, timeout=60
+    )
+    assert done.returncode == 0
+    keeper = labs(user)["lab"]["keeper"]
+    assert os.getsid(keeper) == keeper
+    assert os.readlink(f"/proc/{keeper}/cwd") == "/"
+    streams = [os.readlink(f"/proc/{keeper}/fd/{number}") for number in range(3)]
+    assert streams[0] == "/dev/null"
+    assert streams[1] == streams[2] == str(user.runtime / "hoplab" / "lab" / "log")
+
+
+def test_in_the_foreground_there_is_mininets_prompt_and_the_loop_goes_on(user):
+    commands = "nodes\nnode1 ip -o addr show eth0\npingall\nclient curl -s 10.240.0.11:10256/healthz\nexit\n"
+    done = user("up", "-f", MANIFESTS / "services-a-b.yaml", input=commands)
+    assert done.returncode == 0, done.stderr
+    told = done.stdout + done.stderr
+    assert "10.240.0.11/16" in told
+    assert "0% dropped" in told
+    # kube-proxy's healthz is served by the lab's own loop.
+    assert "currentTime" in told
+    assert labs(user) == {}
+
+
+def test_ctrl_c_at_the_prompt_ends_what_was_typed_and_not_the_lab(user):
+    ours, theirs = pty.openpty()
+    lab = user.start(
+        "up", stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=_take_terminal
+    )
+    os.close(theirs)
+    hears(ours, b"mininet> ")
+    os.write(ours, b"client ping 203.0.113.2\n")
+    hears(ours, b"icmp_seq=2")
+    os.write(ours, b"\x03")
+    hears(ours, b"mininet> ")
+    assert labs(user)["lab"]["status"] == "ready"
+    os.write(ours, b"client echo still$((40+2))\n")
+    hears(ours, b"still42")
+    os.write(ours, b"\x04")
+    assert lab.wait(20) == 0
+    os.close(ours)
+    assert labs(user) == {}
+
+
+def _take_terminal():
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_down_ends_a_lab_that_hangs(user):
+    user.good("up", "--detach")
+    keeper = labs(user)["lab"]["keeper"]
+    sandbox = int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
+    first = int(Path(f"/proc/{sandbox}/task/{sandbox}/children").read_text().split()[0])
+    os.kill(first, signal.SIGSTOP)
+    assert user.good("ps").splitlines()[1].split()[2] == "busy"
+    user.good("down")
+    assert labs(user) == {}
+
+
+def test_an_ordinary_user_has_labs_of_his_own_and_nobody_elses(user, tmp_path):
+    """A process whose user id is not 0: it makes its own user namespace."""
+    other = User(tmp_path / "other", ["unshare", "--user", "--map-user=1000", "--map-group=1000"])
+    user.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
+    other.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
+    assert other.good("exec", "pod/d", "--", "id", "-u") == "0\n"
+    assert "KUBE-SERVICES" in other.good("exec", "node1", "--", "iptables", "-t", "nat", "-nL")
+    other.good("trace", "client", "svc/service-b", "-q")
+    shell = "echo $(hostname) $(cat /etc/hostname); exit 7"
+    assert other("exec", "pod/d", "--", "sh", "-c", shell).returncode == 7
+    other.good("down")
+    assert list(labs(user)) == ["lab"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_reaches_neither_folder_nor_socket(user, tmp_path):
+    # The way there is open, so that it is the lab's own folder that refuses.
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
+    user.runtime.chmod(0o755)
+    user.good("up", "--detach")
+    folder = user.runtime / "hoplab" / "lab"
+    script = """
+import os, socket, sys
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for what in sys.argv[1:]:
+    try:
+        if what.endswith("control"):
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(what)
+        else:
+            os.listdir(what) if not what.endswith("json") else open(what)
+    except PermissionError:
+        continue
+    sys.exit(f"{what} could be reached")
+"""
+    places = [str(folder.parent), str(folder), str(folder / "control"), str(folder / "lab.json")]
+    subprocess.run([sys.executable, "-c", script, *places], check=True)
+    assert (folder / "control").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_socket_answers_its_user_alone(user, tmp_path):
+    """Connected from another user namespace, where nobody is this user, the lab hangs up without a word."""
+    other = User(tmp_path / "other", ["unshare", "--user", "--map-user=1000", "--map-group=1000"])
+    other.good("up", "--detach")
+    control = other.runtime / "hoplab" / "lab" / "control"
+    stranger = [sys.executable, "-c", STRANGER, str(control)]
+    # To the lab of an ordinary user, root of the machine is the same user; a third one is not.
+    assert subprocess.run(stranger, capture_output=True, text=True, check=True).stdout == "answered\n"
+    if os.geteuid() == 0:
+        for folder in (control.parent, control.parent.parent, control.parent.parent.parent):
+            folder.chmod(0o755)
+        control.chmod(0o666)
+        for folder in (tmp_path, *tmp_path.parents[:3]):
+            folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
+        third = [shutil.which("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups", *stranger]
+        assert subprocess.run(third, capture_output=True, text=True, check=True).stdout == "hung up\n"
+
+
+STRANGER = """
+import json, socket, sys
+opened = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+opened.connect(sys.argv[1])
+try:
+    opened.send(json.dumps({"version": 1, "ask": "status"}).encode())
+    print("answered" if opened.recv(1000) else "hung up")
+except (BrokenPipeError, ConnectionResetError):
+    print("hung up")
+"""
