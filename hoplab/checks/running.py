@@ -17,7 +17,7 @@ from hoplab.checks.judge import judge, seen_all, uneven
 from hoplab.checks.spec import CheckFile, FlowSpec, Key, Step
 from hoplab.cluster.applying import apply
 from hoplab.cluster.node import NodeAgent
-from hoplab.cluster.standins import STAND_IN
+from hoplab.cluster.standins import STAND_IN, pod_object
 from hoplab.errors import InputError
 from hoplab.hops.findings import Check
 from hoplab.hops.story import Flow
@@ -109,16 +109,8 @@ class _Run:
         """Bring the cluster to the objects at the end of this step's changes."""
         cluster = self._lab.cluster
         for key in (*step.delete, *(Key(*each.key) for each in step.apply)):
-            old = self._objects.pop((key.kind, key.namespace, key.name), None)
-            if old is not None and key.kind in ("EndpointSlice", "Endpoints"):
-                # An Endpoints object may have stood for more slices than it does now.
-                cluster.delete(slices=[(s.meta.namespace, s.meta.name) for s in convert.as_endpoint_slices(old)])
-        named = {kind: [(k.namespace, k.name) for k in step.delete if k.kind == kind] for kind in ("Service", "Pod")}
-        cluster.delete(
-            services=named["Service"],
-            pods=named["Pod"],
-            workload_list=[(k.kind, k.namespace, k.name) for k in step.delete if k.kind in convert.WORKLOADS],
-        )
+            self._objects.pop((key.kind, key.namespace, key.name), None)
+        cluster.delete([(key.kind, key.namespace, key.name) for key in step.delete])
         apply(cluster, step.apply)
         self._objects |= {each.key: each for each in step.apply}
         self._lab.converge()
@@ -149,7 +141,7 @@ class _Run:
                 pods.append(pod)
                 self._senders[address, behind] = f"pod/{pod.meta.name}"
         if pods:
-            lab.cluster.apply(pods=pods)
+            lab.cluster.apply([pod_object(pod) for pod in pods])
             lab.converge()
 
     def _ways_in(self, flows: Sequence[FlowSpec]) -> None:

@@ -8,7 +8,6 @@ node's range), and a line on standard error says so.
 from __future__ import annotations
 
 import ipaddress
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,26 +93,13 @@ def foretell(loaded: Loaded, nodes: Sequence[Node], seed: int) -> tuple[list[Ser
 
     Raises ManifestError for addresses or ports that are taken, InputError for a node that isn't there.
     """
-    from hoplab.cluster import endpoints, scheduler, workloads
-    from hoplab.cluster.options import NODE_PORTS, ClusterOptions
+    from hoplab.cluster import endpoints, foretold
+    from hoplab.cluster.options import ClusterOptions
     from hoplab.kube import convert
-    from hoplab.kube.allocate import allocate
 
-    chance = random.Random(seed)
-    defaults = ClusterOptions()
-    services = allocate(
-        convert.services(loaded.objects),
-        service_cidrs=defaults.service_cidrs,
-        node_ports=NODE_PORTS,
-        vips=defaults.vips,
-        chance=chance,
-    )
-    wanted = [convert.as_workload(each) for each in loaded.of(*convert.WORKLOADS)]
-    names = [node.name for node in nodes]
-    owned = workloads.plan(wanted, (), names, chance).create
-    pods = scheduler.schedule([*(convert.as_pod(each) for each in loaded.of("Pod")), *owned], (), names)
+    services, pods = foretold.foretell(loaded.objects, nodes, ClusterOptions(seed=seed))
     made = endpoints.slices(services, _with_addresses(pods, nodes))
-    return list(services), [*made, *convert.endpoint_slices(loaded.objects)]
+    return services, [*made, *convert.endpoint_slices(loaded.objects)]
 
 
 def _with_addresses(pods: Sequence[Pod], nodes: Sequence[Node]) -> list[RunningPod]:

@@ -1,9 +1,10 @@
 """The cluster: builds the machines, holds the objects, and converges until nothing changes.
 
-One `converge` does what the controllers of a real cluster do one after the other:
-workloads become pods, pods get nodes and addresses, addresses become endpoints,
-Services get their IPs and ports, nodes get rules, the balancer its candidates.
-Every step decides in pure functions from what the step before left.
+The store is the truth, as etcd is: what is applied goes into it, and every controller reads there
+and writes there.  One `converge` has them all work one after the other until nothing changes:
+Services get their addresses, workloads become pods, pods get nodes and addresses, addresses become
+endpoints, nodes get rules, the balancer its candidates.  A lab that stays has the same work done
+whenever the store changes (hoplab.cluster.following).
 """
 
 from __future__ import annotations
@@ -12,44 +13,56 @@ import ipaddress
 import os
 import random
 import signal
+import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hoplab.cluster import endpoints, fabric, scheduler, workloads
+from hoplab.cluster import fabric, standing
+from hoplab.cluster.allocating import Allocator, kept_service
 from hoplab.cluster.balancing import BalancerAgent
 from hoplab.cluster.containers import kind_of
+from hoplab.cluster.controllers import Controllers
 from hoplab.cluster.etcfiles import cluster_dns
-from hoplab.cluster.images import program
-from hoplab.cluster.node import NodeAgent, PodOnNode, attach, cloud_cni_config
+from hoplab.cluster.kubelet import Kubelets
+from hoplab.cluster.node import NodeAgent, PodOnNode, cloud_cni_config
 from hoplab.cluster.options import CLUSTER_CIDR, NODE_NETWORKS, NODE_PORTS, ClusterOptions
+from hoplab.cluster.publishing import MANAGED_BY, OWN, Publisher
 from hoplab.cluster.reach import Reach
+from hoplab.cluster.recorder import Recorder
 from hoplab.cluster.responders import Responders
 from hoplab.cluster.runtime import ContainerRuntime
-from hoplab.cluster.standins import holds, is_stand_in, stand_ins
+from hoplab.cluster.standins import for_an_endpoint, holds, is_stand_in, pod_object, stand_ins
 from hoplab.cluster.topology import build_topology, chapter_cni_config
+from hoplab.cluster.typed import Typed
 from hoplab.dataplane.rules import families_of
 from hoplab.errors import HoplabError, InputError
-from hoplab.kube.allocate import allocate, keeping
+from hoplab.kube.admit import Ranges, admit
+from hoplab.kube.clock import timestamp
+from hoplab.kube.defaults import CLUSTER_SCOPED
+from hoplab.kube.deletion import delete
 from hoplab.kube.objects import KubeObject
-from hoplab.kube.types import EndpointSlice, Node, Pod, Service, Workload
-from hoplab.net.cni import CniError
-from hoplab.net.loop import Loop
+from hoplab.kube.store import Conflict, NotFound, Store
+from hoplab.kube.types import EndpointSlice, Node, Service
+from hoplab.net.loop import DeadlinePassed, Loop
 from hoplab.net.machines import LabNet, Machine
 from hoplab.net.namespaces import Namespace
 from hoplab.net.podconfig import Listener, ServerConfig
+from hoplab.net.timers import Timers
 from hoplab.net.zygote import Zygote
 
 if TYPE_CHECKING:
     from hoplab.cluster.ingress import IngressControllers
 
-MOST_ROUNDS = 10
+MOST_ROUNDS = 500
 """Converging rounds before something must be wrong: two controllers that undo each other."""
-
-Key = tuple[str, str]
-"""namespace, name"""
+HISTORY = 10_000
+"""Changes that the store remembers for watchers."""
+PATIENCE_S = 90.0
+"""How long `converge` waits for something that is under way: a pod's grace, a probe's first verdict."""
 
 NODE_GATEWAYS6 = {"lb": "fd00:10:240::2", "router": "fd00:10:240::1"}
 """topologies/cloud.py's machines on the node network, by their IPv6 addresses there."""
@@ -59,42 +72,38 @@ class NotConverging(HoplabError):
     """The controllers keep changing things."""
 
 
-@dataclass(slots=True)
-class Objects:
-    """What was applied, as typed values by (namespace, name)."""
-
-    services: dict[Key, Service] = field(default_factory=dict)
-    pods: dict[Key, Pod] = field(default_factory=dict)
-    workloads: dict[tuple[str, str, str], Workload] = field(default_factory=dict)
-    slices: dict[Key, EndpointSlice] = field(default_factory=dict)
-    documents: dict[tuple[str, str, str], KubeObject] = field(default_factory=dict)
-    """Objects of other kinds, whole: ConfigMaps, Secrets, Ingresses and their classes, by kind, namespace, name."""
-
-    def of(self, kind: str) -> list[KubeObject]:
-        """The documents of one kind, in the order in which they came."""
-        return [each for each in self.documents.values() if each.kind == kind]
-
-    def find(self, kind: str, namespace: str, name: str) -> KubeObject | None:
-        """One document, None when it is not there."""
-        return self.documents.get((kind, namespace, name))
-
-
 class Cluster:
     """One running cluster inside the sandbox."""
 
     def __init__(self, zygote: Zygote, options: ClusterOptions) -> None:
         self.options = options
         self.loop = Loop()
-        self.objects = Objects()
-        self.slices: tuple[EndpointSlice, ...] = ()
+        self.timers = Timers(self.loop)
+        self.clock = time.time
+        uids = random.Random(f"{options.seed}: uids")
+        self.store = Store(
+            lambda: str(uuid.UUID(int=uids.getrandbits(128), version=4)),
+            HISTORY,
+            lock=threading.RLock(),
+            now=lambda: timestamp(self.clock()),
+        )
+        self.objects = Typed(self.store)
+        self.recorder = Recorder(self.store, self.clock)
         self.warnings: list[str] = []
         self.nodes: dict[str, NodeAgent] = {}
         self._zygote = zygote
         self.containers = ContainerRuntime(zygote, self.objects.find, self.warnings.append)
         self._ingress: IngressControllers | None = None
         self._chance = random.Random(options.seed)
+        self._admission = random.Random(f"{options.seed}: admission")
+        self.ranges = Ranges(tuple(options.service_cidrs), NODE_PORTS)
+        self.controllers = Controllers(self.store, self.recorder, self._chance, self.clock)
+        self._publisher = Publisher(self.store, self.objects)
+        self._allocator = Allocator(self.store, self.objects, self.recorder, options, self._chance)
+        self._told = 0
         self.net: LabNet
         self.reach: Reach
+        self.kubelets: Kubelets
         self._responders: Responders
         self.balancer: BalancerAgent | None = None
         self.timings_s: dict[str, float] = {}
@@ -147,6 +156,14 @@ class Cluster:
             for agent in agents:
                 for cidr in agent.node.pod_cidrs:
                     self.reach.by_node(cidr, agent)
+        self.kubelets = Kubelets(
+            self.nodes, self.store, self.recorder, self.loop, self.timers, self._zygote, self.clock
+        )
+        self.kubelets.started = self._route_stand_in
+        for name in standing.NAMESPACES:
+            self.store.create(standing.namespace(name))
+        for agent in agents:
+            self.store.create(standing.node(agent.node, self.clock()))
         self.timings_s["build"] = time.monotonic() - started
 
     # What there is
@@ -197,71 +214,95 @@ class Cluster:
         """Chain name -> what it exists for, over all nodes."""
         return {chain: about for agent in self.nodes.values() for chain, about in agent.proxy.object_of().items()}
 
+    @property
+    def slices(self) -> tuple[EndpointSlice, ...]:
+        """EndpointSlices of every Service, as typed values."""
+        return tuple(self.objects.slices.values())
+
     # Changing it
 
-    def apply(
-        self,
-        services: Iterable[Service] = (),
-        pods: Iterable[Pod] = (),
-        workload_list: Iterable[Workload] = (),
-        slices: Iterable[EndpointSlice] = (),
-        documents: Iterable[KubeObject] = (),
-    ) -> None:
-        """Take objects over; those of the same name are replaced.  Nothing happens before `converge`."""
-        for service in services:
-            key = (service.meta.namespace, service.meta.name)
-            before = self.objects.services.get(key)
-            self.objects.services[key] = keeping(before, service) if before else service
-        for pod in pods:
-            self.objects.pods[pod.meta.namespace, pod.meta.name] = pod
-        for workload in workload_list:
-            self.objects.workloads[workload.kind, workload.meta.namespace, workload.meta.name] = workload
-        for piece in slices:
-            self.objects.slices[piece.meta.namespace, piece.meta.name] = piece
-        for document in documents:
-            self.objects.documents[document.key] = document
+    def apply(self, objects: Sequence[KubeObject]) -> None:
+        """Take valid objects over; those of the same name are replaced.  Nothing happens before `converge`.
 
-    def delete(
-        self,
-        services: Iterable[Key] = (),
-        pods: Iterable[Key] = (),
-        workload_list: Iterable[tuple[str, str, str]] = (),
-        slices: Iterable[Key] = (),
-        documents: Iterable[tuple[str, str, str]] = (),
-    ) -> None:
-        """Take objects away, by (namespace, name), workloads and documents by (kind, namespace, name).
-
-        What is not there is fine.  Nothing happens before `converge`.
+        Addresses and ports are taken as written, also outside the ranges.  What the cluster wrote into an
+        object stays: status, what a Service was given, who owns it.
         """
-        for key in services:
-            self.objects.services.pop(key, None)
-        for key in pods:
-            self.objects.pods.pop(key, None)
-        for owner in workload_list:
-            self.objects.workloads.pop(owner, None)
-        for key in slices:
-            self.objects.slices.pop(key, None)
-        for kind_and_name in documents:
-            self.objects.documents.pop(kind_and_name, None)
+        for obj in objects:
+            with self.store.lock:
+                if obj.kind not in CLUSTER_SCOPED and self.store.find("Namespace", obj.meta.namespace, "") is None:
+                    self.store.create(standing.namespace(obj.meta.namespace))
+                before = self.store.find(obj.kind, obj.meta.name, obj.meta.namespace)
+                if before is not None:
+                    self.store.update(_merged_object(before, obj))
+                elif obj.kind in ("Service", "Node"):
+                    self.store.create(obj)
+                else:
+                    self.store.create(self.admit(obj))
+
+    def admit(self, obj: KubeObject) -> KubeObject:
+        """The object as an API server would store it (hoplab.kube.admit).  Hold `store.lock` from here to the write."""
+        return admit(obj, self.store, self.ranges, self._admission)
+
+    def delete(self, keys: Iterable[tuple[str, str, str]], grace: int | None = 0) -> None:
+        """Delete objects by (kind, namespace, name); what is not there is fine.  Nothing happens before `converge`.
+
+        `grace`: seconds for pods, 0: at once, None: what each of them says.
+        """
+        for kind, namespace, name in keys:
+            with suppress(NotFound):
+                delete(self.store, kind, name, namespace, now=self.clock(), grace=grace, propagation="Background")
 
     def converge(self) -> None:
-        """Run the controllers until nothing changes.
+        """Run the controllers until nothing changes, and nothing is under way that will change something.
 
         Raises InputError for objects that can't be (a node that isn't there, an address that is taken),
         CniError, CommandFailed or SpawnFailed for what failed on the way, NotConverging.
         """
         started = time.monotonic()
         for _round in range(MOST_ROUNDS):
-            changed = self._allocate()
-            changed |= self._run_pods()
-            changed |= self._sync_rules()
-            changed |= self._sync_ingress()
-            if not changed:
+            if self.step():
+                continue
+            if not self._wait():
                 break
         else:
             raise NotConverging(f"the cluster still changes after {MOST_ROUNDS} rounds of its controllers")
         self.check_health()
         self.timings_s["converge"] = self.timings_s.get("converge", 0.0) + time.monotonic() - started
+
+    def step(self) -> bool:
+        """One round of every controller; whether anything changed.  Raises as `converge`."""
+        changed = self._allocator.run()
+        changed |= self.controllers.run()
+        changed |= self._stand_in()
+        changed |= self.kubelets.sync()
+        changed |= self._publisher.run()
+        changed |= self._sync_rules()
+        changed |= self._sync_ingress()
+        new, self._told = self.kubelets.warnings[self._told :], len(self.kubelets.warnings)
+        self.warnings += new
+        return changed
+
+    def _wait(self) -> bool:
+        """Wait for the next thing that happens by itself; False when nothing will."""
+        why, settles = self.kubelets.unsettled, self.controllers.settles_in()
+        if not why and settles is None:
+            return False
+        version, timer = self.store.version, None
+        rung: list[bool] = []
+        if settles is not None:
+            timer = self.timers.after(settles, lambda: rung.append(True))
+        try:
+            self.loop.run_until(
+                lambda: bool(rung) or self.store.version != version or self.kubelets.news,
+                PATIENCE_S,
+                why or "a pod to have been ready for long enough",
+            )
+        except DeadlinePassed as error:
+            raise NotConverging(str(error)) from error
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return True
 
     def check_health(self, timeout_s: float = 1.0) -> bool:
         """Have the balancer ask the nodes and follow their answers; whether its configuration changed."""
@@ -270,74 +311,37 @@ class Cluster:
         nodes = [agent.node for agent in self.nodes.values()]
         return self.balancer.sync(tuple(self.objects.services.values()), nodes, timeout_s)
 
-    def _allocate(self) -> bool:
-        before = tuple(self.objects.services.values())
-        after = allocate(
-            before,
-            service_cidrs=self.options.service_cidrs,
-            node_ports=NODE_PORTS,
-            vips=self.options.vips,
-            chance=self._chance,
-        )
-        for service in after:
-            self.objects.services[service.meta.namespace, service.meta.name] = service
-        return bool(after != before)
+    def _route_stand_in(self, running: PodOnNode) -> None:
+        agent = self.nodes[running.pod.node_name]
+        if is_stand_in(running.pod) and not holds(agent.node, running.pod.requested_ip):
+            self.reach.by_node(running.pod.requested_ip, agent)
 
-    def _run_pods(self) -> bool:
-        running = [r.pod for r in self.running()]
-        names = list(self.nodes)
-        owned = [pod for pod in running if pod.owner]
-        plan = workloads.plan(tuple(self.objects.workloads.values()), owned, names, self._chance)
-        present = {(pod.meta.namespace, pod.meta.name): pod for pod in running}
-        stand_in_pods, responding = self._stand_in_pods()
-        wanted = {**stand_in_pods, **self.objects.pods}
-        gone = [pod for key, pod in present.items() if not pod.owner and _outdated(pod, wanted.get(key))]
-        self.stop_pods([*plan.delete, *gone])
-        left = present.keys() - {(pod.meta.namespace, pod.meta.name) for pod in gone}
-        bare = [pod for key, pod in wanted.items() if key not in left]
-        new = scheduler.schedule([*bare, *plan.create], running, names)
-        self._start_pods(new)
-        return bool(new or plan.delete or gone or responding)
-
-    def _start_pods(self, pods: Sequence[Pod]) -> None:
-        if not pods:
-            return
-        ipv6 = any(":" in cidr for agent in self.nodes.values() for cidr in agent.node.pod_cidrs)
-        sandboxes = []
-        for name, agent in self.nodes.items():
-            sandboxes += agent.sandboxes([pod for pod in pods if pod.node_name == name], ipv6=ipv6)
-        # Who asks for an address comes first: another pod might be given it meanwhile.
-        asking = [sandbox for sandbox in sandboxes if sandbox.pod.requested_ip]
-        content = [sandbox for sandbox in sandboxes if not sandbox.pod.requested_ip]
-        try:
-            started = attach(asking) + attach(content)
-        except CniError as error:
-            raise InputError(str(error)) from error
-        for running in started:
-            agent = self.nodes[running.pod.node_name]
-            agent.start_servers(running)
-            if is_stand_in(running.pod) and not holds(agent.node, running.pod.requested_ip):
-                self.reach.by_node(running.pod.requested_ip, agent)
-            for container in running.pod.containers:
-                warning = program(container).warning
-                if warning and kind_of(container) == "stand-in":
-                    self.warnings.append(f"{running.pod.origin}: pod {running.pod.meta.name}: {warning}")
-        self.containers.settle()
-
-    def _stand_in_pods(self) -> tuple[dict[Key, Pod], bool]:
-        """Pods for endpoints that have none, and whether responders on machines changed."""
+    def _stand_in(self) -> bool:
+        """Pods, and responders on machines, for endpoints that have none; whether anything changed."""
         if not self.options.stand_ins:
-            return {}, False
+            return False
+        pods = self.objects.pods
         own = [r for r in self.running() if not is_stand_in(r.pod)]
         wanted = stand_ins(
-            self.objects.slices.values(),
+            [piece for piece in self.slices if piece.meta.labels.get(MANAGED_BY) != OWN],
             [agent.node for agent in self.nodes.values()],
-            {(r.pod.meta.namespace, r.pod.meta.name) for r in own} | set(self.objects.pods),
-            {ip for r in own for ip in r.ips} | {p.requested_ip for p in self.objects.pods.values() if p.requested_ip},
+            {(r.pod.meta.namespace, r.pod.meta.name) for r in own}
+            | {key for key, pod in pods.items() if not is_stand_in(pod)},
+            {ip for r in own for ip in r.ips}
+            | {p.requested_ip for p in pods.values() if p.requested_ip and not is_stand_in(p)},
         )
         mine = {address: one for address, one in wanted.items() if self._responders.is_mine(one)}
         changed = self._responders.sync(mine)
-        return {(one.namespace, one.name): one.pod() for a, one in wanted.items() if a not in mine}, changed
+        made = {(one.namespace, one.name): pod_object(one.pod()) for a, one in wanted.items() if a not in mine}
+        for key, pod in pods.items():
+            if for_an_endpoint(pod) and _other(self.store, key, made.get(key)):
+                self.delete([("Pod", *key)])
+                changed = True
+        for key, obj in made.items():
+            if self.store.find("Pod", key[1], key[0]) is None:
+                self.apply([obj])
+                changed = True
+        return changed
 
     @contextmanager
     def serving(self, machine: str, address: str, port: int) -> Iterator[None]:
@@ -352,21 +356,14 @@ class Cluster:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def stop_pods(self, pods: Sequence[Pod]) -> None:
-        """Stop pods at once (no grace)."""
-        for name, agent in self.nodes.items():
-            agent.detach([(pod.meta.namespace, pod.meta.name) for pod in pods if pod.node_name == name])
-
     def _sync_rules(self) -> bool:
         services = tuple(self.objects.services.values())
-        pods = [endpoints.RunningPod(r.pod, r.ips, zone=self.nodes[r.pod.node_name].node.zone) for r in self.running()]
-        made = endpoints.slices(services, pods)
-        self.slices = (*made, *self.objects.slices.values())
-        changed = [agent for agent in self.nodes.values() if agent.proxy.start_sync(services, self.slices)]
+        slices = self.slices
+        changed = [agent for agent in self.nodes.values() if agent.proxy.start_sync(services, slices)]
         for agent in changed:
             agent.proxy.finish_sync()
         for name, agent in self.nodes.items():
-            agent.serve_health(services, _local_endpoints(self.slices, name))
+            agent.serve_health(services, _local_endpoints(slices, name))
         return bool(changed)
 
     def _sync_ingress(self) -> bool:
@@ -392,7 +389,9 @@ class Cluster:
             self.slices,
         )
         served = self._ingress.sync(controllers, seen)
-        self.apply(documents=ingress.updated(ingresses, served))
+        for obj in ingress.updated(ingresses, served):
+            with suppress(NotFound, Conflict):
+                self.store.update(obj)
         return served.changed
 
     def masquerade_outbound(self) -> None:
@@ -414,13 +413,39 @@ def _node(machine: Machine) -> Node:
     )
 
 
-def _outdated(running: Pod, wanted: Pod | None) -> bool:
-    """Whether a bare pod has to go: nobody wants it, or it stood in for an endpoint that is another one now."""
+def _merged_object(before: KubeObject, now: KubeObject) -> KubeObject:
+    """A newly written object with what the cluster knows of the one that it replaces."""
+    kept = {key: before.metadata[key] for key in ("ownerReferences", "finalizers") if key in before.metadata}
+    controllers = {k: v for k, v in before.meta.annotations.items() if k.startswith("deployment.kubernetes.io/")}
+    annotations = {**controllers, **now.meta.annotations}
+    metadata = {**kept, **now.metadata, **({"annotations": annotations} if annotations else {})}
+    for key in ("deletionTimestamp", "deletionGracePeriodSeconds"):
+        if key in before.metadata:
+            metadata[key] = before.metadata[key]
+    status = {**before.status, **now.status}
+    if now.kind == "Node":
+        metadata["labels"] = {**before.meta.labels, **now.meta.labels}
+        status = dict(before.status)
+    parts = {"status": status} if status else {}
+    merged = now.changed(metadata=metadata, **parts)
+    if now.kind == "Pod":
+        # What the scheduler decided stays decided.
+        node = before.spec.get("nodeName")
+        return merged.changed(spec={**merged.spec, **({"nodeName": node} if node else {})})
+    if now.kind == "Job":
+        return merged.changed(spec={**merged.spec, **{k: before.spec[k] for k in ("selector", "template")}})
+    if now.kind == "Node":
+        return merged.changed(spec={**before.spec, **now.spec})
+    return kept_service(before, merged) if now.kind == "Service" else merged
+
+
+def _other(store: Store, key: tuple[str, str], wanted: KubeObject | None) -> bool:
+    """Whether a stand-in is not the one that is wanted."""
     if wanted is None:
         return True
-    if not is_stand_in(running):
-        return False
-    return (running.meta, running.containers, running.node_name) != (wanted.meta, wanted.containers, wanted.node_name)
+    there = store.get("Pod", key[1], key[0])
+    mine = (there.meta.annotations, there.spec.get("containers"), there.spec.get("nodeName"))
+    return mine != (wanted.meta.annotations, wanted.spec.get("containers"), wanted.spec.get("nodeName"))
 
 
 def _prefix(address: str) -> int:

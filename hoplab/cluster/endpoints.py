@@ -10,12 +10,21 @@ Source: Kubernetes' staging/src/k8s.io/endpointslice (reconciler.go, utils.go).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hoplab.cluster.workloads import SUFFIX_LETTERS, declared_port
-from hoplab.kube.types import Endpoint, EndpointPort, EndpointSlice, IPFamily, ObjectMeta, Pod, Service, ServicePort
+from hoplab.control.plan import stable_suffix
+from hoplab.kube.types import (
+    Container,
+    Endpoint,
+    EndpointPort,
+    EndpointSlice,
+    IPFamily,
+    ObjectMeta,
+    Pod,
+    Service,
+    ServicePort,
+)
 
 MOST_ENDPOINTS = 100
 """Endpoints in one slice: the controller's default of --max-endpoints-per-slice."""
@@ -41,15 +50,18 @@ def matches(selector: Iterable[tuple[str, str]], pod: Pod) -> bool:
 
 def slices(services: Sequence[Service], pods: Sequence[RunningPod]) -> list[EndpointSlice]:
     """EndpointSlices of every Service that has a selector, in the order of the Services."""
-    by_namespace: dict[str, list[RunningPod]] = {}
-    for running in pods:
-        by_namespace.setdefault(running.pod.meta.namespace, []).append(running)
+    by_label: dict[tuple[str, str, str], list[RunningPod]] = {}
     made: list[EndpointSlice] = []
+    for running in pods:
+        for label in running.pod.meta.labels.items():
+            by_label.setdefault((running.pod.meta.namespace, *label), []).append(running)
     for service in services:
         if not service.selector or service.type == "ExternalName":
             continue
         wanted = service.selector.items()
-        chosen = [r for r in by_namespace.get(service.meta.namespace, []) if matches(wanted, r.pod)]
+        # Any one label leaves few candidates, however many pods there are.
+        first = (service.meta.namespace, *next(iter(wanted)))
+        chosen = [r for r in by_label.get(first, []) if matches(wanted, r.pod)]
         for family in service.ip_families or ("IPv4",):
             made += _of_family(service, family, chosen)
     return made
@@ -88,7 +100,7 @@ def _of_family(service: Service, family: IPFamily, pods: Sequence[RunningPod]) -
 def _slice(
     service: Service, family: IPFamily, ports: tuple[EndpointPort, ...], endpoints: list[Endpoint], number: int
 ) -> EndpointSlice:
-    suffix = _suffix(f"{service.key}/{family}/{number}")
+    suffix = stable_suffix(f"{service.key}/{family}/{number}")
     labels = {
         "kubernetes.io/service-name": service.meta.name,
         "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
@@ -114,7 +126,6 @@ def _port(port: ServicePort, pod: Pod) -> EndpointPort | None:
     return None
 
 
-def _suffix(text: str) -> str:
-    """Five letters from the slice's own identity: stable, unlike the API server's random ones."""
-    digest = hashlib.sha256(text.encode()).digest()
-    return "".join(SUFFIX_LETTERS[byte % len(SUFFIX_LETTERS)] for byte in digest[:5])
+def declared_port(container: Container, name: str) -> int | None:
+    """The number of a container's port by its name, None when it declares none of that name."""
+    return next((port.port for port in container.ports if port.name == name), None)

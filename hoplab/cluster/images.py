@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from hoplab.kube.types import Container, ContainerPort
@@ -45,11 +45,17 @@ SILENT = frozenset({"busybox", "alpine", "debian", "ubuntu", "pause", "curl", "n
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is started for one container; no ports means that nothing is."""
+    """What is started for one container; no ports means that nothing is.
+
+    `startup_s`: how long the server runs before it listens; `shutdown_s`: how long it goes on listening after
+    SIGTERM (an application that is slow to start, or kind when it ends).
+    """
 
     style: Style
     ports: tuple[ContainerPort, ...]
     warning: str = ""
+    startup_s: float = 0.0
+    shutdown_s: float = 0.0
 
 
 def base_name(image: str) -> str:
@@ -60,8 +66,25 @@ def base_name(image: str) -> str:
     return f"hoplab/{last}" if path == "hoplab" else last
 
 
+STARTUP, SHUTDOWN = "HOPLAB_STARTUP_SECONDS", "HOPLAB_SHUTDOWN_SECONDS"
+"""Environment variables of a container: how long its server takes to listen, and goes on listening after SIGTERM."""
+
+
 def program(container: Container) -> Program:
     """What stands in for this container (pure)."""
+    found = _program(container)
+    startup, shutdown = _seconds(container, STARTUP), _seconds(container, SHUTDOWN)
+    return replace(found, startup_s=startup, shutdown_s=shutdown) if startup or shutdown else found
+
+
+def _seconds(container: Container, name: str) -> float:
+    try:
+        return max(0.0, float(container.env.get(name) or 0))
+    except ValueError:
+        return 0.0
+
+
+def _program(container: Container) -> Program:
     name = base_name(container.image)
     if name in SILENT:
         # A shell image may still be made to serve by its declared ports.

@@ -14,11 +14,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from hoplab.cluster import etcfiles, health
+from hoplab.cluster.containers import kind_of
 from hoplab.cluster.images import program
 from hoplab.cluster.pod_values import Place
 from hoplab.cluster.proxy import KubeProxy
@@ -26,14 +27,14 @@ from hoplab.cluster.runtime import ContainerRuntime, RunningPod
 from hoplab.cluster.standins import holds, is_stand_in
 from hoplab.dataplane.config import ProxyConfig
 from hoplab.errors import InputError
-from hoplab.kube.types import Node, Pod, Service
+from hoplab.kube.types import Container, Node, Pod, Service
 from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, NetworkConfig, read_config, write_config
 from hoplab.net.loop import Loop
 from hoplab.net.machines import MACHINE_SYSCTLS, Machine
 from hoplab.net.namespaces import Namespace, listens
 from hoplab.net.netlink import Netlink, offloads_off, write_sysctls
 from hoplab.net.podconfig import Listener, ServerConfig
-from hoplab.net.zygote import PodSpec, Zygote
+from hoplab.net.zygote import PodSpec, SpawnFailed, Zygote
 
 NODE_SYSCTLS: Mapping[str, str | int] = {
     "net.bridge.bridge-nf-call-iptables": 1,
@@ -229,43 +230,60 @@ class NodeAgent:
         links = self.machine.netlink.links()
         offloads_off(self.namespace, [name for name, link in links.items() if link["kind"] in ("bridge", "veth")])
 
-    def start_servers(self, running: PodOnNode) -> None:
-        """Start what stands for the pod's containers.  Raises SpawnFailed when a port can't be bound."""
+    def start_container(self, running: PodOnNode, container: Container) -> None:
+        """Start what stands for one container of a pod; nothing where nothing has to run.
+
+        Raises SpawnFailed when a port can't be bound or a program can't be executed.
+        """
         pod = running.pod
         running.log = self.namespace.path(f"/var/log/pods/{pod.meta.namespace}_{pod.meta.name}.log")
-        for container in pod.containers:
-            if self._containers.start(self.as_running(running), container):
-                continue
-            what = program(container)
-            # A kernel without SCTP can't listen; the pod serves its other ports.
-            ports = dict.fromkeys((port.port, port.protocol) for port in what.ports if listens(port.protocol))
-            if not ports:
-                continue
-            config = ServerConfig(
-                pod=pod.meta.name,
-                listeners=tuple(Listener(port, protocol) for port, protocol in ports),
-                namespace=pod.meta.namespace,
-                node=self.name,
-                image=container.image,
-                style=what.style,
-            )
-            self.serve(running, container.name, config)
+        if self._containers.start(self.as_running(running), container):
+            ran = self._containers.program(running.namespace, container.name)
+            if ran is None and kind_of(container) == "command":
+                raise SpawnFailed(f"{running.namespace.name}: {container.name}: its command can't be executed")
+            return
+        what = program(container)
+        # A kernel without SCTP can't listen; the pod serves its other ports.
+        ports = dict.fromkeys((port.port, port.protocol) for port in what.ports if listens(port.protocol))
+        if not ports:
+            return
+        config = ServerConfig(
+            pod=pod.meta.name,
+            listeners=tuple(Listener(port, protocol) for port, protocol in ports),
+            namespace=pod.meta.namespace,
+            node=self.name,
+            image=container.image,
+            style=what.style,
+            startup_delay_s=what.startup_s,
+            shutdown_delay_s=what.shutdown_s,
+        )
+        self.serve(running, container.name, config)
+
+    def process(self, running: PodOnNode, container: str) -> int | None:
+        """The process that a container runs, None when there is none."""
+        ran = self._containers.program(running.namespace, container)
+        return ran.pid if ran is not None else running.servers.get(container)
+
+    def settle(self) -> None:
+        """Wait until the programs that were started listen, or have said why they do not."""
+        self._containers.settle()
 
     def as_running(self, running: PodOnNode) -> RunningPod:
         """A pod as the container runtime sees it."""
         place = Place(running.ips, self.name, self.node.addresses[0] if self.node.addresses else "")
         return RunningPod(running.pod, running.namespace, place, running.log)
 
+    def ended(self, pid: int) -> int | None:
+        """The exit code of a container's process, minus the number of the signal that ended it; None while it runs."""
+        return self._zygote.ended(pid)
+
     def serve(self, running: PodOnNode, container: str, config: ServerConfig) -> None:
         """Run a server in the pod in place of the container's earlier one."""
         self.stop_server(running, container)
-        log = os.open(running.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
+        with _appending(running.log) as log:
             running.servers[container] = self._zygote.server(
                 f"{running.namespace.name}: {container}", running.namespace.pid, config.to_mapping(), log
             )
-        finally:
-            os.close(log)
 
     def stop_server(self, running: PodOnNode, container: str) -> None:
         """Kill a container's program or server, if there is one."""
@@ -286,10 +304,17 @@ class NodeAgent:
         results = {running.attachment.container_id: running.result for running in going}
         errors = CniRuntime().delete([running.attachment for running in going], results)
         for running in going:
-            _kill(running.namespace.pid)
-            self.namespace.run(["ip", "netns", "delete", running.attachment.netns.rpartition("/")[2]])
+            self._end_holder(running.namespace, running.attachment)
         if errors:
             raise errors[0]
+
+    def forget(self, sandbox: PodSandbox) -> None:
+        """Take the namespaces of a pod away that got no interface."""
+        self._end_holder(sandbox.namespace, sandbox.attachment)
+
+    def _end_holder(self, namespace: Namespace, attachment: Attachment) -> None:
+        _kill(namespace.pid)
+        self.namespace.run(["ip", "netns", "delete", attachment.netns.rpartition("/")[2]])
 
     def finish_routed(self, sandbox: PodSandbox, result: CniResult) -> None:
         """What ptp leaves open for a pod with an address of its own: its default route, and who its gateway is.
@@ -355,20 +380,27 @@ class PodSandbox:
     attachment: Attachment
 
 
-def attach(sandboxes: Sequence[PodSandbox]) -> list[PodOnNode]:
-    """Run CNI ADD for pods of any nodes, all at once, and register them.  Raises CniError of the first that failed."""
+def attach(sandboxes: Sequence[PodSandbox]) -> tuple[list[PodOnNode], list[tuple[PodSandbox, CniError | InputError]]]:
+    """Run CNI ADD for pods of any nodes, all at once; those that came are registered, those that failed taken away."""
     results = CniRuntime().add([sandbox.attachment for sandbox in sandboxes])
-    done = []
+    done: list[PodOnNode] = []
+    failed: list[tuple[PodSandbox, CniError | InputError]] = []
     for sandbox in sandboxes:
         agent, pod = sandbox.agent, sandbox.pod
         result = results[sandbox.attachment.container_id]
         if isinstance(result, CniError):
-            raise result
+            failed.append((sandbox, result))
+            agent.forget(sandbox)
+            continue
         if pod.requested_ip and pod.requested_ip not in result.ips:
-            raise InputError(
+            message = (
                 f"{pod.origin}: pod {pod.meta.name}: annotation hoplab.dev/ip asks for {pod.requested_ip},"
                 f" the network plugin gave {', '.join(result.ips)}"
             )
+            failed.append((sandbox, InputError(message)))
+            CniRuntime().delete([sandbox.attachment], {sandbox.attachment.container_id: result})
+            agent.forget(sandbox)
+            continue
         offloads_off(sandbox.namespace, [sandbox.attachment.interface])
         hostname = pod.hostname or pod.meta.name
         hosts = etcfiles.pod_hosts(result.ips, hostname, pod.subdomain, pod.meta.namespace)
@@ -382,10 +414,23 @@ def attach(sandboxes: Sequence[PodSandbox]) -> list[PodOnNode]:
         done.append(running)
     for agent in {id(s.agent): s.agent for s in sandboxes}.values():
         agent.quiet_offloads()
-    return done
+    return done, failed
+
+
+@contextmanager
+def _appending(path: str) -> Iterator[int]:
+    """A log file's descriptor, for as long as the block."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        yield log
+    finally:
+        os.close(log)
 
 
 def _kill(pid: int) -> None:
-    """End a process that the lab started, whether or not it has ended by itself."""
+    """End a process that the lab started, whether or not it has ended by itself; all of its group when it leads one."""
     with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)

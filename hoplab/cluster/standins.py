@@ -12,10 +12,14 @@ import ipaddress
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from hoplab.kube.objects import KubeObject, object_of
 from hoplab.kube.types import Container, ContainerPort, EndpointSlice, Node, ObjectMeta, Origin, Pod
 
 STAND_IN = "hoplab.dev/stand-in"
 """Annotation of a pod that the lab made for an endpoint: its address may lie outside its node's pod subnet."""
+
+
+FOR_AN_ENDPOINT = "an endpoint without a pod"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class StandIn:
 
     def pod(self) -> Pod:
         """The pod that answers there."""
-        annotations = {"hoplab.dev/ip": self.address, STAND_IN: "an endpoint without a pod"}
+        annotations = {"hoplab.dev/ip": self.address, STAND_IN: FOR_AN_ENDPOINT}
         container = Container("responder", "hoplab/responder", ports=self.ports)
         return Pod(
             ObjectMeta(self.name, self.namespace, annotations=annotations), (container,), self.node, origin=self.origin
@@ -39,8 +43,31 @@ class StandIn:
 
 
 def is_stand_in(pod: Pod) -> bool:
-    """Whether the lab made this pod for an endpoint."""
+    """Whether the lab made this pod itself: its address may lie anywhere."""
     return STAND_IN in pod.meta.annotations
+
+
+def for_an_endpoint(pod: Pod) -> bool:
+    """Whether the lab made this pod for an endpoint, and takes it away with it."""
+    return pod.meta.annotations.get(STAND_IN) == FOR_AN_ENDPOINT
+
+
+def pod_object(pod: Pod) -> KubeObject:
+    """A pod of the lab's own as an object, with what it says of name, place, containers and ports."""
+    containers = [
+        {
+            "name": each.name,
+            "image": each.image,
+            "ports": [
+                {"containerPort": port.port, "protocol": port.protocol, **({"name": port.name} if port.name else {})}
+                for port in each.ports
+            ],
+        }
+        for each in pod.containers
+    ]
+    metadata = {"name": pod.meta.name, "namespace": pod.meta.namespace, "annotations": dict(pod.meta.annotations)}
+    spec = {"containers": containers, **({"nodeName": pod.node_name} if pod.node_name else {})}
+    return object_of({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}, pod.origin)
 
 
 def stand_ins(

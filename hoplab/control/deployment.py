@@ -351,7 +351,7 @@ class _Rollout:
             made=bool(self.current and self.current.new),
             now=self.now,
         )
-        self.draft.wake(told.again_in)
+        self.draft.wake(told.again_in, deadline=True)
         status: dict[str, Any] = {"observedGeneration": self.deployment.metadata["generation"]}
         status |= {key: value for key, value in counts.items() if value}
         status["conditions"] = list(told.conditions)

@@ -94,7 +94,7 @@ def _sweep(owner: KubeObject, now: float, draft: Draft) -> None:
     if ended + ttl <= now:
         draft.delete.append(owner)
     else:
-        draft.wake(ended + ttl - now)
+        draft.wake(ended + ttl - now, deadline=True)
 
 
 def _failure(
@@ -116,7 +116,7 @@ def _failure(
         left = seconds(status["startTime"]) + deadline - now
         if left <= 0:
             return "DeadlineExceeded", "Job was active longer than specified deadline"
-        draft.wake(left)
+        draft.wake(left, deadline=True)
     return None
 
 

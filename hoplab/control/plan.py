@@ -37,13 +37,18 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes to make.  `again_in`: seconds after which only time will have changed something, None for never."""
+    """Changes to make.
+
+    `again_in`: seconds after which time alone will have changed something, None for never.  `settles_in`: the same
+    where that is a step forward (a pod that becomes available), and not a deadline that may pass.
+    """
 
     create: tuple[KubeObject, ...] = ()
     update: tuple[KubeObject, ...] = ()
     delete: tuple[KubeObject, ...] = ()
     notes: tuple[Note, ...] = ()
     again_in: float | None = None
+    settles_in: float | None = None
 
     def __bool__(self) -> bool:
         """Whether there is anything to do now."""
@@ -59,19 +64,30 @@ class Draft:
     delete: list[KubeObject] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     again_in: float | None = None
+    settles_in: float | None = None
 
     def note(self, about: KubeObject, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell something."""
         self.notes.append(Note(about, reason, message, warning))
 
-    def wake(self, seconds: float | None) -> None:
-        """Look again after this time, or earlier."""
-        if seconds is not None:
-            self.again_in = seconds if self.again_in is None else min(self.again_in, seconds)
+    def wake(self, seconds: float | None, *, deadline: bool = False) -> None:
+        """Look again after this time, or earlier; `deadline`: nothing gets better by waiting for it."""
+        if seconds is None:
+            return
+        self.again_in = seconds if self.again_in is None else min(self.again_in, seconds)
+        if not deadline:
+            self.settles_in = seconds if self.settles_in is None else min(self.settles_in, seconds)
 
     def done(self) -> Plan:
         """The Plan."""
-        return Plan(tuple(self.create), tuple(self.update), tuple(self.delete), tuple(self.notes), self.again_in)
+        return Plan(
+            tuple(self.create),
+            tuple(self.update),
+            tuple(self.delete),
+            tuple(self.notes),
+            self.again_in,
+            self.settles_in,
+        )
 
 
 def suffix(chance: random.Random) -> str:

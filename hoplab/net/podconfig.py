@@ -27,7 +27,8 @@ class ServerConfig:
 
     `fault`: '' none; 'silent' takes connections and data and never answers; 'close'
     closes each connection at once; 'reset' answers each with RST.  UDP stays silent
-    under any of them.  `shutdown_delay_s`: how long it goes on serving after SIGTERM
+    under any of them.  `startup_delay_s`: how long it runs before it listens (an
+    application that loads first).  `shutdown_delay_s`: how long it goes on serving after SIGTERM
     (a preStop hook's sleep).  Raises ValueError for anything that isn't possible.
     """
 
@@ -38,6 +39,7 @@ class ServerConfig:
     image: str = ""
     style: podpages.Style = "whoami"
     fault: Fault = ""
+    startup_delay_s: float = 0.0
     shutdown_delay_s: float = 0.0
 
     def __post_init__(self) -> None:

@@ -42,18 +42,24 @@ __all__ = ["CannotListen", "Listener", "Server", "ServerConfig", "serve"]
 def serve(config: ServerConfig, ready_fd: int) -> NoReturn:
     """Serve until SIGTERM, then finish what is under way and exit 0.
 
-    Writes "ready" and a line end to `ready_fd` once every socket listens, or the reason why one can't (then
-    exits 1), and closes it.  One line for each request goes to standard output.
+    Writes "ready" and a line end to `ready_fd` once every socket listens (at once, with a start-up delay), or the
+    reason why one can't (then exits 1), and closes it.  One line for each request goes to standard output.
     """
     server = Server(config)
     try:
-        server.listen()
+        server.prepare()
+        if not config.startup_delay_s:
+            server.listen()
     except CannotListen as error:
         os.write(ready_fd, f"{error}\n".encode())
         os._exit(1)
     os.write(ready_fd, b"ready\n")
     os.close(ready_fd)
-    server.run()
+    try:
+        server.run()
+    except CannotListen as error:
+        _log(str(error))
+        os._exit(1)
     os._exit(0)
 
 
@@ -97,8 +103,8 @@ class Server:
         self._timer_number = itertools.count()
         self._stopping = False
 
-    def listen(self) -> None:
-        """Bind every listener, and from then on take SIGTERM as a request to finish.  Raises CannotListen."""
+    def prepare(self) -> None:
+        """From now on take SIGTERM as a request to finish; and listen later, when that was asked for."""
         woken, waker = socket.socketpair()
         for end in (woken, waker):
             end.setblocking(False)
@@ -108,6 +114,13 @@ class Server:
         self._selector.register(woken, selectors.EVENT_READ, lambda _events: self._terminate(woken))
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        if self._config.startup_delay_s:
+            self._after(self._config.startup_delay_s, self.listen)
+
+    def listen(self) -> None:
+        """Bind every listener.  Raises CannotListen."""
+        if self._stopping:
+            return
         for listener in self._config.listeners:
             for bound in podsockets.bind(listener):
                 self._listening.append(bound)

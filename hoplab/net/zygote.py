@@ -168,6 +168,11 @@ class Zygote:
 
         Raises KeyError for a process that is neither.
         """
+        self.hear()
+        return self._ended.get(self._runs[pid])
+
+    def hear(self) -> None:
+        """Take in all news about programs and servers that ended, so that the descriptor is quiet until the next."""
         while True:
             try:
                 told = self._news.recv(64, socket.MSG_DONTWAIT)
@@ -177,7 +182,6 @@ class Zygote:
                 break
             number, status = map(int, told.split())
             self._ended[number] = status
-        return self._ended.get(self._runs[pid])
 
     def session(self, name: str, inside_pid: int, spec: SessionSpec, descriptors: Sequence[int]) -> None:
         """Run a program in the namespaces of `inside_pid` for somebody who waits (hoplab.net.sessions).

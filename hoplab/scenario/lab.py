@@ -206,9 +206,7 @@ class Lab:
     def delete_pod(self, name: str, namespace: str = "default") -> None:
         """Delete a pod (its workload makes another), and have the cluster follow.  Raises InputError."""
         running = self.pod(name, namespace)
-        key = (running.pod.meta.namespace, running.pod.meta.name)
-        self.cluster.delete(pods=[key])
-        self.cluster.stop_pods([running.pod])
+        self.cluster.delete([("Pod", running.pod.meta.namespace, running.pod.meta.name)])
         self.converge()
 
     @contextmanager
@@ -219,10 +217,12 @@ class Lab:
 
     def delete_slices(self, service: str, namespace: str = "default") -> None:
         """Delete the hand-written endpoints of a Service, and have the cluster follow."""
-        mine = [
-            key for key, piece in self.cluster.objects.slices.items() if (key[0], piece.service) == (namespace, service)
+        slices = [
+            ("EndpointSlice", *key)
+            for key, piece in self.cluster.objects.slices.items()
+            if (key[0], piece.service) == (namespace, service)
         ]
-        self.cluster.delete(slices=mine)
+        self.cluster.delete([*slices, ("Endpoints", namespace, service)])
         self.converge()
 
     def watch_new(self) -> None:

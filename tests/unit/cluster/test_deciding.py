@@ -1,93 +1,18 @@
-"""What the controllers decide: pods of workloads, nodes of pods, endpoints of Services, programs of images."""
+"""What the nodes and controllers decide: endpoints of Services, programs of images, health."""
 
-import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hoplab.cluster.endpoints import MOST_ENDPOINTS, RunningPod, slices
 from hoplab.cluster.health import kube_proxy_healthz, service_health
 from hoplab.cluster.images import program
-from hoplab.cluster.scheduler import schedule
-from hoplab.cluster.workloads import plan
-from hoplab.errors import InputError
-from hoplab.kube.types import Container, ContainerPort, ObjectMeta, Pod, Service, ServicePort, Workload
-
-NODES = ["node1", "node2", "node3"]
+from hoplab.kube.types import Container, ContainerPort, ObjectMeta, Pod, Service, ServicePort
 
 
-def pod(name, labels=None, node="", ports=(), owner=""):
+def pod(name, labels=None, node="", ports=()):
     container = Container("c", "nginx", ports=tuple(ports))
-    return Pod(ObjectMeta(name, labels=labels or {}), (container,), node_name=node, owner=owner)
-
-
-def workload(kind, name, replicas, labels=None, image="nginx"):
-    template = Pod(ObjectMeta(name, labels=labels or {"app": name}), (Container("c", image),))
-    return Workload(kind, ObjectMeta(name), replicas, labels or {"app": name}, template)
-
-
-def settled(workloads, pods=(), seed=1):
-    """The pods after the plan was carried out, and the plan."""
-    changes = plan(workloads, pods, NODES, random.Random(seed))
-    return [p for p in pods if p not in changes.delete] + list(changes.create), changes
-
-
-@pytest.mark.parametrize("kind", ["ReplicationController", "ReplicaSet", "Deployment", "StatefulSet"])
-@pytest.mark.parametrize(("before", "after"), [(0, 3), (3, 3), (3, 5), (5, 2), (2, 0)])
-def test_scaling_makes_and_deletes_as_many_as_it_takes(kind, before, after):
-    pods, _ = settled([workload(kind, "web", before)])
-    scaled, changes = settled([workload(kind, "web", after)], pods, seed=2)
-    assert len(scaled) == after
-    assert len(changes.create) == max(0, after - before)
-    assert len(changes.delete) == max(0, before - after)
-    assert len({p.meta.name for p in scaled}) == after
-
-
-def test_names_are_made_as_the_controllers_make_them():
-    names = {kind: settled([workload(kind, "web", 1)])[0][0].meta.name for kind in ("ReplicaSet", "StatefulSet")}
-    assert names["StatefulSet"] == "web-0"
-    assert names["ReplicaSet"].startswith("web-")
-    assert len(names["ReplicaSet"]) == len("web-") + 5
-    deployed = settled([workload("Deployment", "web", 1)])[0][0]
-    assert deployed.meta.name.startswith(f"web-{deployed.meta.labels['pod-template-hash']}-")
-
-
-def test_a_changed_template_replaces_a_deployments_pods_only():
-    for kind, replaced in (("Deployment", 2), ("ReplicaSet", 0)):
-        pods, _ = settled([workload(kind, "web", 2)])
-        _, changes = settled([workload(kind, "web", 2, image="nginx:2")], pods, seed=3)
-        assert len(changes.delete) == len(changes.create) == replaced
-
-
-def test_a_daemon_set_has_one_pod_on_each_node():
-    pods, _ = settled([workload("DaemonSet", "agent", 0)])
-    assert [p.node_name for p in pods] == NODES
-    assert plan([workload("DaemonSet", "agent", 0)], pods, NODES, random.Random(1)).create == ()
-
-
-def test_pods_of_a_deleted_workload_go():
-    pods, _ = settled([workload("ReplicaSet", "web", 2)])
-    assert list(plan([], pods, NODES, random.Random(1)).delete) == pods
-
-
-def test_same_seed_same_names():
-    assert settled([workload("ReplicaSet", "web", 5)])[0] == settled([workload("ReplicaSet", "web", 5)])[0]
-
-
-@given(st.integers(1, 12), st.integers(0, 4))
-def test_pods_of_one_owner_spread_over_the_nodes(count, others):
-    running = [pod(f"old{n}", node="node1") for n in range(others)]
-    placed = schedule([pod(f"p{n}", owner="ReplicaSet/web") for n in range(count)], running, NODES)
-    counts = [sum(p.node_name == node for p in placed) for node in NODES]
-    assert max(counts) - min(counts) <= 1
-
-
-def test_a_pod_gets_the_node_it_names_or_a_message():
-    assert schedule([pod("p", node="node2")], [], NODES)[0].node_name == "node2"
-    with pytest.raises(InputError, match=r"no node 'node9'; its nodes are node1, node2, node3"):
-        schedule([pod("p", node="node9")], [], NODES)
+    return Pod(ObjectMeta(name, labels=labels or {}), (container,), node_name=node)
 
 
 SERVICE = Service(ObjectMeta("web"), ports=(ServicePort(80, target_port="http"),), selector={"app": "web"})
@@ -159,6 +84,11 @@ def test_images_stand_for_programs(image, arguments, declared, ports, warns):
     what = program(container)
     assert [(p.port, p.protocol) for p in what.ports] == ports
     assert bool(what.warning) == warns
+
+
+def test_a_server_may_be_slow_to_start_and_kind_when_it_ends():
+    what = program(Container("c", "nginx", env={"HOPLAB_STARTUP_SECONDS": "0.5", "HOPLAB_SHUTDOWN_SECONDS": "x"}))
+    assert (what.startup_s, what.shutdown_s) == (0.5, 0.0)
 
 
 def test_health_is_told_as_kube_proxy_tells_it():
