@@ -118,7 +118,7 @@ def test_a_configuration_survives_json() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"style": "apache"}, "pod d: style 'apache' is none of whoami, nginx, echoserver"),
+        ({"style": "apache"}, "pod d: style 'apache' is none of whoami, nginx, echoserver, defaultbackend"),
         ({"fault": "explode"}, "pod d: fault 'explode' is none of silent, close, reset"),
         ({"listeners": [{"port": 70000}]}, "pod d: port 70000 is not between 1 and 65535"),
         ({"listeners": [{"port": 80, "protocol": "DCCP"}]}, "pod d: protocol 'DCCP' is none of TCP, UDP, SCTP"),
