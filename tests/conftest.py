@@ -1,9 +1,10 @@
 """What every test run keeps to: lab tests run only where a lab can, and the host is the same afterwards.
 
 A test marked `lab` works in real namespaces, and with the programs that --setup
-installs; one marked `needs` with those programs that only some scenarios need.  Where
-one of them is missing, the test is skipped and says why; with CI=true it fails
-instead, since a run that skipped what matters must not be green.
+installs; one marked `needs` with those programs that only some scenarios need; one
+marked `browser` opens pages in Chromium.  Where one of them is missing, the test is
+skipped and says why; with CI=true it fails instead, since a run that skipped what
+matters must not be green.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from hoplab.setup import packages, programs
+from hoplab.setup import browser, packages, programs
 from tests.host import Host
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +55,8 @@ def lacking_for(item: pytest.Item) -> str:
     """Why this test can't run here, '' when it can."""
     if item.get_closest_marker("lab") is not None and (reason := lacking()):
         return reason
+    if item.get_closest_marker("browser") is not None and (reason := browser.lacking(str(ROOT))):
+        return f"{reason}. `sudo python3 lab.py --setup test` installs them"
     wanted = [name for mark in item.iter_markers("needs") for name in mark.args]
     absent = [name for name in wanted if programs.find(name) is None]
     return f"missing: {', '.join(absent)}. `python3 lab.py --setup` unpacks them" if absent else ""

@@ -65,7 +65,7 @@ function headers(hop) {
     );
   });
   return el(
-    "div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Headers before and after" },
+    "div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Headers before and after" },
     el("table", { class: "headers" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Header"), el("th", { scope: "col" }, hop.in ? `came in by ${hop.in}` : "made here"), el("td", {}), el("th", { scope: "col" }, hop.out ? `left by ${hop.out}` : "taken here"))), el("tbody", {}, shown)),
   );
 }
