@@ -8,12 +8,17 @@ that is stopped holds up nobody else, and the kernel counts what a ring had no r
 
 from __future__ import annotations
 
+import bisect
+import os
 import select
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from hoplab.hops.evidence import Frame, Interface
+from hoplab.labs.asking import answer
 from hoplab.labs.channel import MOST_DESCRIPTORS, Channel, LabGone
 from hoplab.labs.protocol import Capture, ProtocolError
 from hoplab.labs.running import RunningLab
@@ -24,6 +29,10 @@ from hoplab.watch.ring import FrameRing, ring_socket
 
 AT_ONCE = MOST_DESCRIPTORS // 2
 """Rings that go with one message."""
+
+
+SETTLED_NS = 2_000_000
+"""A frame stands in its ring this long after it was stamped, at the latest: then no older one can come any more."""
 
 
 class Listening:
@@ -94,6 +103,9 @@ class Tap:
         self._poll = select.poll()
         self._poll.register(channel.fileno(), select.POLLIN)
         self._stopped = False
+        self._told_to_stop = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll.register(self._told_to_stop, select.POLLIN)
+        self._waiting: list[RawFrame] = []
         self.on_interface: Callable[[Interface], None] = lambda _interface: None
         self._answers: list[Sequence[Mapping[str, Any]]] = []
         ready = False
@@ -111,37 +123,43 @@ class Tap:
         return {ring.node: ring.lost for ring in self._rings.values() if ring.lost}
 
     def stop(self) -> None:
-        """Have `frames` end with what is there now."""
+        """Have `frames` end with what is there now; may be called from a signal's handler."""
         self._stopped = True
+        os.eventfd_write(self._told_to_stop, 1)
 
     def frames(self) -> Iterator[list[Frame]]:
-        """Batches of frames, each in order of time.  A batch may be empty: then somebody may look around."""
+        """Batches of frames, in order of time over all of them.  A batch may be empty: somebody may look around."""
         while not self._stopped:
-            try:
-                ready = self._poll.poll(1000)
-            except InterruptedError:
-                ready = []
-            gone = False
+            # Frames that wait for their elders are due soon, however silent the lab is.
+            ready = self._poll.poll(SETTLED_NS / 1e6 if self._waiting else 1000)
             if any(descriptor == self._channel.fileno() for descriptor, _event in ready):
                 try:
                     self._hear()
                 except LabGone:
-                    gone = True
-            yield self._drained()
-            if gone:
-                return
-        yield self._drained()
+                    break
+            yield self._settled(self._drain() - SETTLED_NS)
+        self._drain()
+        yield self._settled(None)
 
-    def _drained(self) -> list[Frame]:
-        raws: list[RawFrame] = []
+    def _drain(self) -> int:
+        """Take what the rings have; the time before that (ns since 1970)."""
+        began = time.time_ns()
         for ring in list(self._rings.values()):
 
             def keep(time_ns: int, index: int, kind: str, data: bytes, length: int, ring: _Ring = ring) -> None:
-                raws.append((time_ns, ring.node, self._name(ring, index), kind, data, length))
+                self._waiting.append((time_ns, ring.node, self._name(ring, index), kind, data, length))
 
             ring.ring.drain(keep)
-        raws.sort(key=lambda raw: raw[0])
-        return [frame_of(0, raw) for raw in raws]
+        return began
+
+    def _settled(self, until_ns: int | None) -> list[Frame]:
+        """The frames up to this time (None: all), in order: while one ring is read, another may get an older frame."""
+        self._waiting.sort(key=lambda raw: raw[0])
+        end = len(self._waiting)
+        if until_ns is not None:
+            end = bisect.bisect_right(self._waiting, until_ns, key=lambda raw: raw[0])
+        done, self._waiting = self._waiting[:end], self._waiting[end:]
+        return [frame_of(0, raw) for raw in done]
 
     def _name(self, ring: _Ring, index: int) -> str:
         known = ring.interfaces.get(index)
@@ -150,15 +168,14 @@ class Tap:
             self._channel.send({"interfaces": ring.node})
             while not self._answers:
                 self._hear()
-            answer = self._answers.pop()
-            ring.learn([each for each in answer if each["index"] not in ring.interfaces])
+            ring.learn([each for each in self._answers.pop() if each["index"] not in ring.interfaces])
             known = ring.interfaces.setdefault(index, Interface(ring.node, f"if{index}", index, "", 0))
             self.on_interface(known)
         return known.name
 
     def _hear(self) -> bool:
         """Take one message; whether it says that all is set up."""
-        message, descriptors = self._channel.receive()
+        message, descriptors = answer(self._channel)
         if "interfaces" in message:
             self._answers.append(message["interfaces"])
         for heard, descriptor in zip(message.get("listen", ()), descriptors, strict=True):
@@ -166,8 +183,6 @@ class Tap:
         return bool(message.get("ready"))
 
     def _take(self, heard: Mapping[str, Any], descriptor: int) -> None:
-        import socket
-
         ring = _Ring(
             FrameRing(socket.socket(fileno=descriptor), heard["slots"]), heard["namespace"], heard["interfaces"]
         )

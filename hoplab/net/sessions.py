@@ -130,5 +130,7 @@ def _become(request: Mapping[str, Any], streams: Sequence[int], failed: int) -> 
         os.execvpe(argv[0], argv, request["environment"])
     except OSError as error:
         absent = error.errno in (errno.ENOENT, errno.ENOTDIR)
-        os.write(failed, f"{error.filename or request['argv'][0]}: {error.strerror}".encode())
+        # execvpe names the last place where it looked, as bytes; what the caller wrote says more.
+        what = error.filename if isinstance(error.filename, str) else request["argv"][0]
+        os.write(failed, f"{what}: {error.strerror}".encode())
         os._exit(NOT_FOUND if absent else NOT_EXECUTABLE)
