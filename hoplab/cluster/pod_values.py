@@ -77,8 +77,8 @@ def _value_from(source: Mapping[str, Any], pod: Pod, place: Place, find: Find) -
             return data[reference["key"]], ""
         if reference.get("optional"):
             return None, ""
-        missing = f"no {kind} is called" if data is None else f"no key {reference['key']} has {kind}"
-        return None, f"{missing} {pod.meta.namespace}/{reference['name']}"
+        name = f"{pod.meta.namespace}/{reference['name']}"
+        return None, f"no {kind} is called {name}" if data is None else f"{kind} {name} has no key {reference['key']}"
     return None, f"the lab can't take a value from {', '.join(source) or 'nothing'}"
 
 

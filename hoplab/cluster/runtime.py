@@ -45,6 +45,7 @@ class ContainerRuntime:
         """(pid of the pod's holder, container) -> program"""
         self._starting: list[tuple[RunningPod, RunningProgram]] = []
         self._told: set[int] = set()
+        self._warned: set[str] = set()
         self._found: dict[str, Found | None] = {}
 
     def program_path(self, name: str) -> Found | None:
@@ -114,7 +115,7 @@ class ContainerRuntime:
         try:
             program = programs.launch(self._zygote, spec, running.log, ready)
         except SpawnFailed as error:
-            self._tell(running.pod, [f"can't be started: {error}; a container's command is the lab's machine's own"])
+            self._tell(running.pod, [f"{error}; a container's command is run by this machine's own programs"])
             return None
         self._running[running.namespace.pid, container.name] = program
         self._starting.append((running, program))
@@ -153,8 +154,10 @@ class ContainerRuntime:
         return found
 
     def _tell(self, pod: Pod, warnings: list[str]) -> None:
-        for warning in warnings:
-            self._warn(f"{pod.origin}: pod {pod.meta.name}: {warning}")
+        for warning in (f"{pod.origin}: pod {pod.meta.name}: {each}" for each in warnings):
+            if warning not in self._warned:
+                self._warned.add(warning)
+                self._warn(warning)
 
 
 _GET_IT = "python3 lab.py --setup unpacks it"

@@ -181,7 +181,13 @@ def servers() -> Iterable[Finding]:
 def _ask_version(path: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str] | None:
     # sysctl, ip and tc know -V, curl and tshark take it as --version; mnexec has only -v.
     option = {"mnexec": ["-v"], "curl": ["--version"], "tshark": ["--version"], "ethtool": ["--version"]}
-    option |= {"nginx": ["-v"], "haproxy": ["-v"], "dnsmasq": ["--version"], "kubectl": ["version", "--client"]}
+    option |= {
+        "nginx": ["-v"],
+        "haproxy": ["-v"],
+        "dnsmasq": ["--version"],
+        "kubectl": ["version", "--client"],
+        "openssl": ["version"],
+    }
     arguments = option.get(os.path.basename(path), ["-V"])
     try:
         return subprocess.Popen(

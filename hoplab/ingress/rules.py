@@ -353,10 +353,10 @@ def _key(obj: KubeObject) -> str:
     return f"{obj.meta.namespace}/{obj.meta.name}"
 
 
-def _age(ingress: KubeObject) -> tuple[str, int, str, str]:
-    """Older ones first: by creation, where it is known, else by the order of writing in a file."""
+def _age(ingress: KubeObject) -> tuple[str, str]:
+    """Older ones first, by name where they are of the same second; what has no date keeps the order that it came in."""
     born = (ingress.document.get("metadata") or {}).get("creationTimestamp") or ""
-    return (born, ingress.origin.line, ingress.meta.namespace, ingress.meta.name)
+    return (born, _key(ingress) if born else "")
 
 
 def _endpoint(address: str, port: int) -> str:

@@ -419,11 +419,15 @@ def _become_program(request: Mapping[str, Any], log: int, told: int) -> NoReturn
     os.set_inheritable(told, False)
     os.closerange(3, told)
     os.closerange(told + 1, 1 << 16)
+    argv = request["argv"]
     os.chdir(request["cwd"])
     # What this Python and the zygote ignore, a program must not inherit as ignored.
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
-    os.execvpe(request["argv"][0], request["argv"], request["env"])
+    try:
+        os.execvpe(argv[0], argv, request["env"])
+    except FileNotFoundError as error:
+        raise OSError(f"`{' '.join(argv)}` can't be run: no such program") from error
 
 
 def _loopback_up() -> None:

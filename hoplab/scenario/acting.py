@@ -137,6 +137,7 @@ def played(
         problems=(
             *warnings,
             *cluster.warnings,
+            *cluster.containers.faults(),
             *(cluster.balancer.warnings if cluster.balancer else ()),
             *(f"not foretold: {why}" for why in foreteller.unforeseen),
         ),

@@ -48,6 +48,7 @@ PACKAGES = (
     Package("tshark", "tshark", "reads captures back, in tests and in terminals"),
     Package("curl", "curl", "a client to type with"),
     Package("iputils-ping", "ping", "ping, to type with"),
+    Package("openssl", "openssl", "makes certificates, for Ingresses with TLS"),
     Package("bridge-utils", "brctl", "Linux bridges of stock Mininet, for `mn --custom topologies/cloud.py`"),
 )
 

@@ -1,0 +1,159 @@
+"""Containers that are real programs: nginx, shells' commands, their environment, volumes and failures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from labrun import run_scenario
+
+pytestmark = [pytest.mark.lab, pytest.mark.needs("nginx")]
+
+MANIFEST = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: site}
+data:
+  site.conf: |
+    server { listen 8000; root /usr/share/nginx/html; location /mine { return 200 "from the ConfigMap\\n"; } }
+  greeting: hello
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {password: sesame}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec:
+  nodeName: node1
+  containers: [{name: nginx, image: "nginx:1.12", ports: [{containerPort: 80}]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: site}
+spec:
+  nodeName: node1
+  volumes: [{name: conf, configMap: {name: site, items: [{key: site.conf, path: site.conf}]}}]
+  containers:
+  - {name: nginx, image: nginx, volumeMounts: [{name: conf, mountPath: /etc/nginx/conf.d}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: shell, labels: {tier: test}}
+spec:
+  nodeName: node2
+  volumes:
+  - {name: keys, secret: {secretName: keys}}
+  - {name: conf, configMap: {name: site}}
+  - {name: room, emptyDir: {}}
+  containers:
+  - name: shell
+    image: busybox
+    command: [sh, -c]
+    args:
+    - |
+      echo "$GREETING $PASSWORD $(hostname) $POD_IP $NODE $(TIER)"
+      cat /keys/password; echo; cat /deep/er/greeting; echo; ls /deep/er
+      echo data > /room/file && cat /room/file
+      touch /usr/hoplab-was-here 2>&1 | grep -o 'Read-only file system'
+      echo tmp > /tmp/hoplab-was-here && echo "etc" > /etc/hoplab-was-here && echo written
+      exec sleep 3600
+    env:
+    - {name: GREETING, valueFrom: {configMapKeyRef: {name: site, key: greeting}}}
+    - {name: PASSWORD, valueFrom: {secretKeyRef: {name: keys, key: password}}}
+    - {name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+    - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+    - {name: TIER, valueFrom: {fieldRef: {fieldPath: "metadata.labels['tier']"}}}
+    volumeMounts:
+    - {name: keys, mountPath: /keys}
+    - {name: conf, mountPath: /deep/er}
+    - {name: room, mountPath: /room}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: crashing}
+spec: {containers: [{name: c, image: alpine, command: [sh, -c, "echo no cheese; exit 3"]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: typo}
+spec: {containers: [{name: c, image: alpine, command: [no-such-program, x]}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: lacking}
+spec:
+  volumes: [{name: disk, hostPath: {path: /}}, {name: gone, configMap: {name: gone}}]
+  containers:
+  - name: c
+    image: busybox
+    args: [sleep, "3600"]
+    env: [{name: X, valueFrom: {configMapKeyRef: {name: site, key: nothing}}}]
+    volumeMounts: [{name: disk, mountPath: /disk}, {name: gone, mountPath: /gone}]
+"""
+SCRIPT = """
+MANIFESTS = ["programs.yaml"]
+
+def run(lab):
+    node = lab.host("node2")
+    web = node.send_tcp(lab.pod("web"), 80)
+    lab.check("nginx", "Welcome to nginx!" in web.result.text and web.result.pod == "web", 1, web.result.text)
+    own = node.send_tcp(lab.pod("site"), 8000, path="/mine")
+    lab.check("own configuration", "from the ConfigMap" in own.result.text, 1, own.result.text)
+    page = node.send_tcp(lab.pod("site"), 8000)
+    lab.check("the image's page", "Welcome to nginx!" in page.result.text, 1, page.result.text)
+    with open(lab.pod("shell").log) as log:
+        lab.check("shell", True, "", log.read())
+    with open(lab.pod("web").log) as log:
+        lab.check("access log", '"GET /?token=' in log.read(), "a line for each request", "")
+    lab.check("ip", True, "", lab.pod("shell").ips[0])
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "programs.yaml").write_text(MANIFEST)
+    (folder / "programs.py").write_text(SCRIPT)
+    return run_scenario(str(folder / "programs.py"), folder)
+
+
+def observed(report: Any, name: str) -> str:
+    return str(next(check.observed for check in report.checks if check.name == name))
+
+
+def test_nginx_is_nginx_with_its_page_or_what_is_mounted(report: Any) -> None:
+    assert [(check.name, check.observed) for check in report.checks if not check.passed] == []
+
+
+def test_a_command_has_its_environment_and_its_volumes_and_can_not_touch_the_machine(report: Any) -> None:
+    assert observed(report, "shell").splitlines() == [
+        f"hello sesame shell {observed(report, 'ip')} node2 test",
+        "sesame",
+        "hello",
+        "greeting",
+        "site.conf",
+        "data",
+        "Read-only file system",
+        "written",
+    ]
+    for path in ("/usr", "/tmp", "/etc", "/room", "/keys", "/deep"):
+        left = Path(path) / "hoplab-was-here" if path in ("/usr", "/tmp", "/etc") else Path(path)
+        assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "`sh -c echo no cheese; exit 3` ended with 3: no cheese",
+        "`no-such-program x` can't be run: no such program",
+        "pod lacking: volume disk: the lab has no hostPath volumes",
+        "pod lacking: volume gone: no ConfigMap is called default/gone",
+        "pod lacking: env X: ConfigMap default/site has no key nothing",
+    ],
+)
+def test_what_can_not_be_had_is_told(report: Any, words: str) -> None:
+    assert sum(words in problem for problem in report.problems) == 1
