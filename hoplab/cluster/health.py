@@ -16,10 +16,11 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 
 from hoplab.net.loop import Loop
 from hoplab.net.namespaces import Namespace
@@ -28,33 +29,58 @@ from hoplab.net.podhttp import BadRequest, RequestReader, Response
 KUBE_PROXY_HEALTHZ_PORT = 10256
 
 
+JSON = "application/json"
+NOT_FOUND = 404
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer: status, JSON body, further headers."""
+    """An HTTP answer: status, body, further headers, type of the body."""
 
     status: int
-    body: Mapping[str, object]
-    headers: tuple[tuple[str, str], ...] = ()
+    body: str
+    headers: tuple[tuple[str, str], ...] = (("X-Content-Type-Options", "nosniff"),)
+    content_type: str = JSON
 
 
-def kube_proxy_healthz(healthy: bool, eligible: bool, now: float) -> Answer:
-    """kube-proxy's /healthz: 200 while it syncs in time and the node is not being deleted, 503 otherwise (pure)."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
-    return Answer(
-        200 if healthy and eligible else 503, {"lastUpdated": stamp, "currentTime": stamp, "nodeEligible": eligible}
-    )
+NO_SUCH_PATH = Answer(NOT_FOUND, "404 page not found\n", content_type="text/plain; charset=utf-8")
+"""As Go's http.ServeMux answers for a path that nobody handles."""
+
+
+def kube_proxy_healthz(healthy: bool, eligible: bool, now: float, synced: float) -> Answer:
+    """kube-proxy's /healthz: 200 while it syncs in time and the node is not being deleted, 503 otherwise (pure).
+
+    `synced` is the time of the last sync; who is well says that it is now, as older releases did.  Seconds since 1970.
+    """
+    well = healthy and eligible
+    updated = _go_time(now if well else synced)
+    told = f'{{"lastUpdated": "{updated}","currentTime": "{_go_time(now)}", "nodeEligible": {json.dumps(eligible)}}}'
+    return Answer(200 if well else 503, told)
+
+
+def kube_proxy_livez(healthy: bool, now: float, synced: float) -> Answer:
+    """kube-proxy's /livez: /healthz without regard to the node, so that nobody restarts kube-proxy for it (pure)."""
+    updated = _go_time(now if healthy else synced)
+    return Answer(200 if healthy else 503, f'{{"lastUpdated": "{updated}","currentTime": "{_go_time(now)}"}}')
+
+
+def _go_time(seconds: float) -> str:
+    """A time as Go prints it (time.Time.String), in UTC."""
+    whole, parts = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(whole))}.{parts:06} +0000 UTC"
 
 
 def service_health(namespace: str, name: str, local_endpoints: int, proxy_healthy: bool) -> Answer:
     """A healthCheckNodePort: 200 with local endpoints, 503 without, the number in a header as well (pure)."""
+    told = {
+        "service": {"namespace": namespace, "name": name},
+        "localEndpoints": local_endpoints,
+        "serviceProxyHealthy": proxy_healthy,
+    }
     return Answer(
         200 if local_endpoints and proxy_healthy else 503,
-        {
-            "service": {"namespace": namespace, "name": name},
-            "localEndpoints": local_endpoints,
-            "serviceProxyHealthy": proxy_healthy,
-        },
-        (("X-Load-Balancing-Endpoint-Weight", str(local_endpoints)),),
+        json.dumps(told, indent="\t"),
+        (("X-Content-Type-Options", "nosniff"), ("X-Load-Balancing-Endpoint-Weight", str(local_endpoints))),
     )
 
 
@@ -62,29 +88,35 @@ class HealthServer:
     """An HTTP server on one port of one node; `answer` is asked anew for each request (path -> Answer or None)."""
 
     def __init__(
-        self, loop: Loop, node: Namespace, port: int, answer: Callable[[str], Answer | None], address: str = ""
+        self,
+        loop: Loop,
+        node: Namespace,
+        port: int,
+        answer: Callable[[str], Answer | None],
+        addresses: Sequence[str] = (),
     ) -> None:
-        """Listen.  Raises OSError when the port is taken."""
+        """Listen on these addresses of the node, on all of both families without any.
+
+        Raises OSError when the port is taken.
+        """
         self._loop, self._answer = loop, answer
-        with node.entered():
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind((address, port))
-        self._socket.listen(128)
-        self._socket.setblocking(False)
         self._connections: dict[int, tuple[socket.socket, RequestReader]] = {}
-        loop.register(self._socket.fileno(), self._accept)
+        with node.entered():
+            self._sockets = [_listening(address, port) for address in addresses or ("",)]
+        for listening in self._sockets:
+            loop.register(listening.fileno(), partial(self._accept, listening))
 
     def close(self) -> None:
         """Stop listening and drop what is open."""
-        self._loop.unregister(self._socket.fileno())
-        self._socket.close()
+        for listening in self._sockets:
+            self._loop.unregister(listening.fileno())
+            listening.close()
         for fd in list(self._connections):
             self._drop(fd)
 
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         with suppress(BlockingIOError, ConnectionAbortedError):
-            connection, _address = self._socket.accept()
+            connection, _address = listening.accept()
             connection.setblocking(False)
             fd = connection.fileno()
             self._connections[fd] = (connection, RequestReader())
@@ -106,14 +138,25 @@ class HealthServer:
             self._drop(fd)
             return
         if request is not None:
-            answer = self._answer(request.path) or Answer(404, {"error": "no such path"})
-            response = Response(answer.status, json.dumps(answer.body).encode(), "application/json", answer.headers)
+            answer = self._answer(request.path) or NO_SUCH_PATH
+            response = Response(answer.status, answer.body.encode(), answer.content_type, answer.headers)
             with suppress(OSError):
                 connection.send(
                     response.to_bytes(formatdate(usegmt=True), head_only=request.method == "HEAD", keep_alive=False)
                 )
         if request is not None or not data:
             self._drop(fd)
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    """A socket of the namespace that the thread is in; '' is every address of both families, as Go takes it."""
+    if address or not socket.has_dualstack_ipv6():
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        opened = socket.create_server((address, port), family=family, backlog=128)
+    else:
+        opened = socket.create_server(("", port), family=socket.AF_INET6, backlog=128, dualstack_ipv6=True)
+    opened.setblocking(False)
+    return opened
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from hoplab.cluster import etcfiles, health
 from hoplab.cluster.containers import kind_of
@@ -26,6 +27,7 @@ from hoplab.cluster.proxy import KubeProxy
 from hoplab.cluster.runtime import ContainerRuntime, RunningPod
 from hoplab.cluster.standins import holds, is_stand_in
 from hoplab.dataplane.config import ProxyConfig
+from hoplab.dataplane.rules import families_of
 from hoplab.errors import InputError
 from hoplab.kube.types import Container, Node, Pod, Service
 from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, NetworkConfig, read_config, write_config
@@ -145,12 +147,15 @@ class NodeAgent:
         self.namespace: Namespace = machine.namespace
         self.pods: dict[tuple[str, str], PodOnNode] = {}
         self.healthy = True
-        """What /healthz says; a lesson may switch it off."""
+        """Whether kube-proxy keeps up, as /healthz tells it; a lesson may switch it off."""
         self.eligible = True
+        """False for a node that is about to be deleted: /healthz says no, /livez goes on saying yes."""
+        self._synced = time.time()
         self.name_server = name_server
         """What pods ask for names: the cluster's name server, whether or not it runs."""
         self._zygote, self._loop, self._containers = zygote, loop, containers
         self._health: dict[int, health.HealthServer] = {}
+        self._health_checked: Mapping[int, Service] = {}
         self._local_endpoints: Mapping[str, int] = {}
         self._past_ips: set[str] = set()
         self.proxy = KubeProxy(self.namespace, node, config)
@@ -170,9 +175,13 @@ class NodeAgent:
         )
 
     def _healthz(self, path: str) -> health.Answer | None:
-        if path not in ("/healthz", "/livez"):
-            return None
-        return health.kube_proxy_healthz(self.healthy, self.eligible or path == "/livez", time.time())
+        now = time.time()
+        match path:
+            case "/healthz":
+                return health.kube_proxy_healthz(self.healthy, self.eligible, now, self._synced)
+            case "/livez":
+                return health.kube_proxy_livez(self.healthy, now, self._synced)
+        return None
 
     # Pods
 
@@ -351,23 +360,30 @@ class NodeAgent:
 
     def serve_health(self, services: Sequence[Service], local_endpoints: Mapping[str, int]) -> None:
         """Open the healthCheckNodePort of each Service that has one, close those of Services that went."""
+        self._synced = time.time()
         self._local_endpoints = dict(local_endpoints)
         wanted = {s.health_check_node_port: s for s in services if s.health_check_node_port}
+        self._health_checked = wanted
         for port in list(self._health):
             if port != health.KUBE_PROXY_HEALTHZ_PORT and port not in wanted:
                 self._health.pop(port).close()
-        for port, service in wanted.items():
+        for port in wanted:
             if port not in self._health:
+                where = self._health_addresses()
                 self._health[port] = health.HealthServer(
-                    self._loop, self.namespace, port, self._service_health(service)
+                    self._loop, self.namespace, port, partial(self._service_health, port), where
                 )
 
-    def _service_health(self, service: Service) -> Callable[[str], health.Answer]:
-        def answer(_path: str) -> health.Answer:
-            count = self._local_endpoints.get(service.key, 0)
-            return health.service_health(service.meta.namespace, service.meta.name, count, self.healthy)
+    def _health_addresses(self) -> tuple[str, ...]:
+        """Where healthCheckNodePorts listen: where node ports do; () is everywhere."""
+        config = self.proxy.config
+        found = [config.node_port_ips(self.node, family) for family in families_of(self.node)]
+        return () if None in found else tuple(address for each in found for address in each or ())
 
-        return answer
+    def _service_health(self, port: int, _path: str) -> health.Answer:
+        service = self._health_checked[port]
+        count = self._local_endpoints.get(service.key, 0)
+        return health.service_health(service.meta.namespace, service.meta.name, count, self.healthy)
 
 
 @dataclass(frozen=True, slots=True)

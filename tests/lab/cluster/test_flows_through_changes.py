@@ -5,23 +5,19 @@ change of rules must never touch them; kube-proxy removes entries of UDP flows t
 """
 
 import socket
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from hoplab.kube.types import Endpoint, EndpointPort, EndpointSlice, Node, ObjectMeta, Service, ServicePort
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenario"))
-from labrun import in_sandbox
+from tests.lab.cluster.small_cluster import PODS, built
+from tests.lab.scenario.labrun import in_sandbox
 
 pytestmark = pytest.mark.lab
 
 CHANGES = 200
 CLUSTER_IP = "10.96.0.80"
-PODS = {"pod1": "10.1.1.2", "pod2": "10.1.2.2"}
 NOBODY = "10.1.1.77"
 """An endpoint whose pod is not there yet: flows that are there must not mind it."""
 PORTS = (ServicePort(80, "TCP", "tcp", 8080), ServicePort(53, "UDP", "udp", 5353))
@@ -46,28 +42,8 @@ def endpoint_slice(name, addresses):
     return EndpointSlice(ObjectMeta(f"{name}-1"), name, "IPv4", endpoints, ports)
 
 
-def built(zygote):
-    """Client and node (kube-proxy's), with pods that send back what they get, after their name."""
-    from hoplab.net.namespaces import Namespace
-    from hoplab.net.netlink import Netlink, write_sysctls
-    from hoplab.net.zygote import NodeSpec
-
-    names = ["node1", "client", *PODS]
-    pids = zygote.nodes([NodeSpec(name) for name in names])
-    spaces = {name: Namespace(name, pid, "node") for name, pid in zip(names, pids, strict=True)}
-    node = Netlink(spaces["node1"])
-    for index, (name, address) in enumerate({"client": "203.0.113.2", **PODS}.items(), 1):
-        node.veth(
-            name, f"02:00:00:00:01:0{index}", "eth0", f"02:00:00:00:02:0{index}", peer=spaces[name], index=100 + index
-        )
-        gateway = address.rpartition(".")[0] + ".1"
-        node.address(name, f"{gateway}/24")
-        node.up(name)
-        far = Netlink(spaces[name])
-        far.address("eth0", f"{address}/24")
-        far.up("eth0")
-        far.route("default", via=gateway)
-    write_sysctls(spaces["node1"], {"net.ipv4.ip_forward": 1})
+def served(spaces):
+    """Pods that send back what they get, after their name."""
     for name in PODS:
         with spaces[name].entered():
             datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -75,7 +51,6 @@ def built(zygote):
         datagrams.bind((PODS[name], 5353))
         threading.Thread(target=echo_datagrams, args=(datagrams, name), daemon=True).start()
         threading.Thread(target=accept, args=(streams, name), daemon=True).start()
-    return spaces
 
 
 def echo_datagrams(opened, name):
@@ -136,6 +111,7 @@ def test_no_established_flow_loses_anything(mode):
 
         zygote = Zygote()
         spaces = built(zygote)
+        served(spaces)
         config = ProxyConfig(mode=mode, cluster_cidrs=("10.1.0.0/16",))
         proxy = KubeProxy(spaces["node1"], Node("node1", ("203.0.113.1",)), config)
 

@@ -2,17 +2,13 @@
 
 import socket
 import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from hoplab.kube.types import Endpoint, EndpointPort, EndpointSlice, Node, ObjectMeta, Service, ServicePort
+from tests.lab.scenario.labrun import in_sandbox
 from tests.unit.dataplane.nft_kernel import loaded, parsed
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenario"))
-from labrun import in_sandbox
 
 pytestmark = pytest.mark.lab
 

@@ -1,11 +1,12 @@
 """What the nodes and controllers decide: endpoints of Services, programs of images, health."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from hoplab.cluster.endpoints import MOST_ENDPOINTS, RunningPod, slices
-from hoplab.cluster.health import kube_proxy_healthz, service_health
+from hoplab.cluster.health import kube_proxy_healthz, kube_proxy_livez, service_health
 from hoplab.cluster.images import program
 from hoplab.kube.types import Container, ContainerPort, ObjectMeta, Pod, Service, ServicePort
 
@@ -91,11 +92,26 @@ def test_a_server_may_be_slow_to_start_and_kind_when_it_ends():
     assert (what.startup_s, what.shutdown_s) == (0.5, 0.0)
 
 
-def test_health_is_told_as_kube_proxy_tells_it():
-    assert service_health("ns", "web", 2, True).status == 200
-    assert dict(service_health("ns", "web", 2, True).headers)["X-Load-Balancing-Endpoint-Weight"] == "2"
-    assert service_health("ns", "web", 0, True).status == 503
-    assert service_health("ns", "web", 2, False).status == 503
-    assert kube_proxy_healthz(True, True, 0).status == 200
-    assert kube_proxy_healthz(False, True, 0).status == 503
-    assert kube_proxy_healthz(True, False, 0).body["nodeEligible"] is False
+def test_a_health_check_node_port_tells_what_kube_proxy_tells():
+    answer = service_health("ns", "web", 2, True)
+    assert answer.status == 200
+    assert answer.body == (
+        '{\n\t"service": {\n\t\t"namespace": "ns",\n\t\t"name": "web"\n\t},\n'
+        '\t"localEndpoints": 2,\n\t"serviceProxyHealthy": true\n}'
+    )
+    assert dict(answer.headers) == {"X-Content-Type-Options": "nosniff", "X-Load-Balancing-Endpoint-Weight": "2"}
+    assert [service_health("ns", "web", *each).status for each in ((0, True), (2, False))] == [503, 503]
+
+
+@pytest.mark.parametrize(
+    ("healthy", "eligible", "status", "updated", "alive"),
+    [(True, True, 200, "09.500000", 200), (False, True, 503, "07.000000", 503), (True, False, 503, "07.000000", 200)],
+)
+def test_healthz_and_livez_tell_what_kube_proxy_tells(healthy, eligible, status, updated, alive):
+    answer, live = kube_proxy_healthz(healthy, eligible, 9.5, 7), kube_proxy_livez(healthy, 9.5, 7)
+    assert (answer.status, live.status) == (status, alive)
+    current = '"currentTime": "1970-01-01 00:00:09.500000 +0000 UTC"'
+    known = f'"nodeEligible": {json.dumps(eligible)}'
+    assert answer.body == f'{{"lastUpdated": "1970-01-01 00:00:{updated} +0000 UTC",{current}, {known}}}'
+    lived = "09.500000" if healthy else "07.000000"
+    assert live.body == f'{{"lastUpdated": "1970-01-01 00:00:{lived} +0000 UTC",{current}}}'
