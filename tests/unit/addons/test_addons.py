@@ -1,4 +1,4 @@
-"""Addons: each is a manifest that can be loaded, all of it in kube-system, and an unknown name lists those there are."""
+"""Addons: each is a manifest that can be loaded, all of it in kube-system; an unknown name lists those there are."""
 
 import pytest
 
