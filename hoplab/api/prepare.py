@@ -25,6 +25,8 @@ def created(document: Mapping[str, Any]) -> _Doc:
     made: _Doc = dict(document)
     if made["kind"] != "Node" and "status" in made:
         del made["status"]
+    if made["kind"] == "Namespace":
+        made.pop("spec", None)  # Its finalizers are the API's own.
     prepare = _CREATE.get(made["kind"])
     if prepare is not None:
         prepare(made)

@@ -110,13 +110,14 @@ def _field(made: dict[str, Any], key: str, value: Any, patch: Mapping[str, Any],
         else:
             made[key] = _map(made.get(key), value, inner)
     elif isinstance(value, list) and "merge" in _strategies(here):
-        current = made.get(key)
-        merged = _list(current if isinstance(current, list) else [], value, here, inner)
+        had = made.get(key)
+        current = had if isinstance(had, list) else []
+        merged = _list(current, value, here, inner)
         deleted = patch.get(DELETE_VALUES + key)
         if isinstance(deleted, list):
             merged = [each for each in merged if each not in deleted]
         order = patch.get(ORDER + key)
-        made[key] = _ordered(merged, order, here) if isinstance(order, list) else merged
+        made[key] = _ordered(merged, current, order if isinstance(order, list) else value, here)
     elif isinstance(value, list):
         made[key] = [_without_directives(each) for each in value]
     else:
@@ -144,16 +145,26 @@ def _list(current: list[Any], patch: list[Any], here: Schema, schema: Schema) ->
     return made
 
 
-def _ordered(items: list[Any], order: list[Any], here: Schema) -> list[Any]:
-    """Items that the order names in that order; the others keep their place behind what stood before them."""
+def _ordered(merged: list[Any], before: list[Any], order: list[Any], here: Schema) -> list[Any]:
+    """A merged list: items of the patch in the patch's order, between the others, which keep theirs.
+
+    Of two items that both stood in the list before, the one that stood first goes first; a new
+    one goes before those that the patch does not name (normalizeElementOrder).
+    """
     key = here.get("x-kubernetes-patch-merge-key")
-    names = [each.get(key) if key and isinstance(each, Mapping) else each for each in order]
 
     def name(item: Any) -> Any:
         return item.get(key) if key and isinstance(item, Mapping) else item
 
-    named = iter(sorted((item for item in items if name(item) in names), key=lambda item: names.index(name(item))))
-    return [next(named) if name(item) in names else item for item in items]
+    wanted, places = [name(each) for each in order], [name(each) for each in before]
+    named = sorted((item for item in merged if name(item) in wanted), key=lambda item: wanted.index(name(item)))
+    others = [item for item in merged if name(item) not in wanted]
+    made = []
+    for item in named:
+        while others and name(item) in places and places.index(name(others[0])) < places.index(name(item)):
+            made.append(others.pop(0))
+        made.append(item)
+    return made + others
 
 
 def _without_directives(value: Any) -> Any:

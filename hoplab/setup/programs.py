@@ -95,10 +95,15 @@ def make(here: str, say: Say) -> None:
     wanted = [package for package in PROGRAMS if not package.found()]
     for package in wanted:
         say(f"unpacking {package.name} into the project: {package.purpose}")
-    with tempfile.TemporaryDirectory(prefix="hoplab-programs-") as scratch:
-        problem = _bring(here, [package.name for package in wanted], scratch, say)
+    problem = bring(here, [package.name for package in wanted], say)
     if problem:
         say(f"going on without {', '.join(package.program for package in missing(here))}: {problem}")
+
+
+def bring(here: str, names: Sequence[str], say: Say) -> str:
+    """Unpack packages into the folder of `here`, whatever the machine has; what went wrong, '' when nothing did."""
+    with tempfile.TemporaryDirectory(prefix="hoplab-programs-") as scratch:
+        return _bring(here, names, scratch, say)
 
 
 def _bring(here: str, names: Sequence[str], scratch: str, say: Say) -> str:

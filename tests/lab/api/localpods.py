@@ -116,7 +116,7 @@ class LocalPods:
     """Implements hoplab.api.podaccess.PodAccess."""
 
     def __init__(self) -> None:
-        self.logs: dict[str, ListLog] = {}
+        self._logs: dict[str, ListLog] = {}
         self.ports: dict[int, int] = {}
         """Port in the pod -> port on this machine's loopback."""
         self.attached: list[str] = ["cat"]
@@ -124,7 +124,12 @@ class LocalPods:
     def log(self, pod: PodName, container: str, previous: bool) -> ListLog:
         if previous:
             raise PodAccessError(f'previous terminated container "{container}" in pod "{pod.name}" not found')
-        return self.logs.setdefault(pod.name, ListLog())
+        return self._logs.setdefault(pod.name, ListLog())
+
+    def log_of(self, pod: str) -> ListLog:
+        """A fresh log for a pod, to be written by a test."""
+        self._logs[pod] = ListLog()
+        return self._logs[pod]
 
     def run(
         self,
