@@ -7,7 +7,7 @@ proxy it is HAProxy that asks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from hoplab.cluster.health import KUBE_PROXY_HEALTHZ_PORT, Finding, HealthChecker, Target
@@ -29,6 +29,7 @@ from hoplab.kube.types import Node, Service
 from hoplab.net.loop import Loop
 from hoplab.net.machines import Machine
 from hoplab.net.namespaces import CommandFailed
+from hoplab.net.timers import Timers
 from hoplab.net.zygote import Zygote
 
 
@@ -115,6 +116,7 @@ class BalancerAgent:
         self.warnings: dict[str, None] = {}
         """What it can't do of what was asked, each once."""
         self._loaded: Balancer | None = None
+        self._checking = False
         self.findings: tuple[Finding, ...] = ()
         """What the last round of health checks found."""
         self.always_healthy = False
@@ -127,9 +129,48 @@ class BalancerAgent:
         """
         if self._options.mode == "proxy":
             return self._proxy(services, nodes)
+        self.findings = tuple(self._checker.ask(self._targets(services, nodes), timeout_s))
+        return self._follow(services, nodes)
+
+    def check(
+        self,
+        services: Sequence[Service],
+        nodes: Sequence[Node],
+        timers: Timers,
+        timeout_s: float,
+        done: Callable[[Exception | None], None],
+    ) -> None:
+        """As `sync`, without waiting: the nodes are asked, and followed when they have answered; then `done`.
+
+        `done` is given what failed, None when nothing did.  A second call while one is under way does nothing.
+        """
+        if self._options.mode == "proxy":
+            self._proxy(services, nodes)
+            done(None)
+            return
+        if self._checking:
+            return
+        self._checking = True
+
+        def answered(findings: Sequence[Finding]) -> None:
+            self._checking, self.findings = False, tuple(findings)
+            try:
+                self._follow(services, nodes)
+            except (CommandFailed, OSError) as error:
+                done(error)
+            else:
+                done(None)
+
+        self._checker.begin(self._targets(services, nodes), timeout_s, timers, answered)
+
+    @staticmethod
+    def _targets(services: Sequence[Service], nodes: Sequence[Node]) -> list[Target]:
         wanted = [s for s in services if s.type == "LoadBalancer" and s.load_balancer_ingress]
-        targets = [health_target(service, node) for service in wanted for node in nodes]
-        self.findings = tuple(self._checker.ask(targets, timeout_s)) if targets else ()
+        return [health_target(service, node) for service in wanted for node in nodes]
+
+    def _follow(self, services: Sequence[Service], nodes: Sequence[Node]) -> bool:
+        """Load what follows from the last findings; whether anything changed."""
+        wanted = [s for s in services if s.type == "LoadBalancer" and s.load_balancer_ingress]
         healthy = {f.target: f.healthy or self.always_healthy for f in self.findings}
         now = Balancer(
             self._options.algorithm,

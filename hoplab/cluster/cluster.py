@@ -55,6 +55,7 @@ from hoplab.net.timers import Timers
 from hoplab.net.zygote import Zygote
 
 if TYPE_CHECKING:
+    from hoplab.cluster.following import Follower
     from hoplab.cluster.ingress import IngressControllers
 
 MOST_ROUNDS = 500
@@ -99,8 +100,9 @@ class Cluster:
         self.ranges = Ranges(tuple(options.service_cidrs), NODE_PORTS)
         self.controllers = Controllers(self.store, self.recorder, self._chance, self.clock)
         self._publisher = Publisher(self.store, self.objects)
-        self._allocator = Allocator(self.store, self.objects, self.recorder, options, self._chance)
+        self.allocator = Allocator(self.store, self.objects, self.recorder, options, self._chance)
         self._told = 0
+        self._ruled = -1
         self.net: LabNet
         self.reach: Reach
         self.kubelets: Kubelets
@@ -252,6 +254,12 @@ class Cluster:
             with suppress(NotFound):
                 delete(self.store, kind, name, namespace, now=self.clock(), grace=grace, propagation="Background")
 
+    def serve_api(self, address: str, port: int) -> None:
+        """Have the Service `kubernetes` lead to the API server at this address (pkg/controlplane/reconcilers)."""
+        first = str(ipaddress.ip_network(self.options.service_cidrs[0])[1])
+        for obj in standing.kubernetes_service(first, address, port):
+            self.apply([obj])
+
     def converge(self) -> None:
         """Run the controllers until nothing changes, and nothing is under way that will change something.
 
@@ -269,14 +277,23 @@ class Cluster:
         self.check_health()
         self.timings_s["converge"] = self.timings_s.get("converge", 0.0) + time.monotonic() - started
 
-    def step(self) -> bool:
-        """One round of every controller; whether anything changed.  Raises as `converge`."""
-        changed = self._allocator.run()
+    def follow(self) -> Follower:
+        """From now on do by itself, in the loop, what `converge` does: for a lab that stays."""
+        from hoplab.cluster.following import Follower
+
+        return Follower(self)
+
+    def step(self, *, always: bool = True) -> bool:
+        """One round of every controller; whether anything changed.  Raises as `converge`.
+
+        `always`: decide on rules also when no object changed that they come from.
+        """
+        changed = self.allocator.run()
         changed |= self.controllers.run()
         changed |= self._stand_in()
         changed |= self.kubelets.sync()
         changed |= self._publisher.run()
-        changed |= self._sync_rules()
+        changed |= self._sync_rules(always)
         changed |= self._sync_ingress()
         new, self._told = self.kubelets.warnings[self._told :], len(self.kubelets.warnings)
         self.warnings += new
@@ -356,7 +373,12 @@ class Cluster:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _sync_rules(self) -> bool:
+    def _sync_rules(self, always: bool) -> bool:
+        version = self.store.version_of("Service", "EndpointSlice")
+        loaded = all(agent.proxy.has_loaded for agent in self.nodes.values())
+        if not always and loaded and version == self._ruled:
+            return False
+        self._ruled = version
         services = tuple(self.objects.services.values())
         slices = self.slices
         changed = [agent for agent in self.nodes.values() if agent.proxy.start_sync(services, slices)]

@@ -25,6 +25,7 @@ from functools import partial
 from hoplab.net.loop import Loop
 from hoplab.net.namespaces import Namespace
 from hoplab.net.podhttp import BadRequest, RequestReader, Response
+from hoplab.net.timers import Timers
 
 KUBE_PROXY_HEALTHZ_PORT = 10256
 
@@ -186,6 +187,8 @@ class HealthChecker:
 
     def ask(self, targets: Sequence[Target], timeout_s: float = 1.0) -> list[Finding]:
         """One round: connect to each target, send a GET, read the status line.  Never raises for a sick node."""
+        if not targets:
+            return []
         found: dict[Target, Finding] = {}
         questions = [_Question(self._loop, self._asker, target, found) for target in dict.fromkeys(targets)]
         with suppress(TimeoutError):
@@ -194,12 +197,46 @@ class HealthChecker:
             question.give_up(f"no answer within {timeout_s:g} s")
         return [found[target] for target in targets]
 
+    def begin(
+        self,
+        targets: Sequence[Target],
+        timeout_s: float,
+        timers: Timers,
+        done: Callable[[Sequence[Finding]], None],
+    ) -> None:
+        """One round without waiting: `done` is called from the loop when all have answered or the time is over."""
+        found: dict[Target, Finding] = {}
+        wanted = list(dict.fromkeys(targets))
+        questions: list[_Question] = []
+
+        def give_up() -> None:
+            for question in questions:
+                question.give_up(f"no answer within {timeout_s:g} s")
+
+        timer = timers.after(timeout_s, give_up)
+
+        def heard() -> None:
+            if len(found) == len(wanted):
+                timer.cancel()
+                done([found[target] for target in targets])
+
+        questions += [_Question(self._loop, self._asker, target, found, heard) for target in wanted]
+        if not wanted:
+            heard()
+
 
 class _Question:
     """One HTTP GET as three callbacks: connected, readable, done."""
 
-    def __init__(self, loop: Loop, asker: Namespace, target: Target, found: dict[Target, Finding]) -> None:
-        self._loop, self._target, self._found = loop, target, found
+    def __init__(
+        self,
+        loop: Loop,
+        asker: Namespace,
+        target: Target,
+        found: dict[Target, Finding],
+        heard: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._loop, self._target, self._found, self._heard = loop, target, found, heard
         self._said = b""
         family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
         with asker.entered():
@@ -251,3 +288,4 @@ class _Question:
         self._loop.unregister(self._fd)
         self._socket.close()
         self._found[self._target] = Finding(self._target, healthy, detail)
+        self._heard()

@@ -34,7 +34,7 @@ from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, NetworkC
 from hoplab.net.loop import Loop
 from hoplab.net.machines import MACHINE_SYSCTLS, Machine
 from hoplab.net.namespaces import Namespace, listens
-from hoplab.net.netlink import Netlink, offloads_off, write_sysctls
+from hoplab.net.netlink import Netlink, NetlinkFailed, offloads_off, write_sysctls
 from hoplab.net.podconfig import Listener, ServerConfig
 from hoplab.net.zygote import PodSpec, SpawnFailed, Zygote
 
@@ -237,7 +237,15 @@ class NodeAgent:
     def quiet_offloads(self) -> None:
         """Have every bridge and veth of this node send complete frames."""
         links = self.machine.netlink.links()
-        offloads_off(self.namespace, [name for name, link in links.items() if link["kind"] in ("bridge", "veth")])
+        names = [name for name, link in links.items() if link["kind"] in ("bridge", "veth")]
+        try:
+            offloads_off(self.namespace, names)
+        except NetlinkFailed:
+            # One that went with its pod meanwhile needs no quiet.
+            there = self.machine.netlink.links()
+            if all(name in there for name in names):
+                raise
+            self.quiet_offloads()
 
     def start_container(self, running: PodOnNode, container: Container) -> None:
         """Start what stands for one container of a pod; nothing where nothing has to run.

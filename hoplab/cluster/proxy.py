@@ -52,6 +52,11 @@ class KubeProxy:
         self.removes_stale_entries = True
         """Whether UDP connections to endpoints that went are removed; a lesson may switch that off."""
 
+    @property
+    def has_loaded(self) -> bool:
+        """Whether the rules that it knows of are in the kernel; not before the first sync, nor after `forget`."""
+        return bool(self._tables or self._nft)
+
     def start_sync(self, services: Sequence[Service], slices: Sequence[EndpointSlice]) -> bool:
         """Decide and start loading; False when nothing changed.  `finish_sync` must follow."""
         for family in families_of(self.node):
