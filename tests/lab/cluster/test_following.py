@@ -215,13 +215,14 @@ def test_a_fault_is_told_and_ends_nothing():
         text = (
             "apiVersion: v1\nkind: Pod\n{}\nspec: {{nodeName: node1, containers: [{{name: c, image: pause}}]}}\n---\n"
         )
-        live.apply("".join(text.format(taken.format(name, "10.1.1.50")) for name in ("first", "second")))
+        live.cluster.follow()
+        for name in ("first", "second"):
+            live.apply(text.format(taken.format(name, "10.1.1.50")))
+            live.until("the first pod", lambda: live.ready("first") == 1)
         live.apply(
             "apiVersion: v1\nkind: Pod\nmetadata: {name: nowhere}\nspec: {nodeName: node9, containers: "
             "[{name: c, image: pause}]}\n"
         )
-        live.cluster.follow()
-        live.until("the first pod", lambda: live.ready("first") == 1)
         live.until("the word of it", lambda: "FailedCreatePodSandBox" in live.reasons("second"))
         assert live.status("second")["phase"] == "Pending"
         live.delete("Pod", "first", grace=0)
