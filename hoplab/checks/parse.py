@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
 
+from hoplab.checks.kube_proxy import KUBE_PROXY, proxy_config
 from hoplab.checks.spec import CheckFile, Expect, FlowSpec, Key, Place, Source, Step, Target
-from hoplab.cluster.options import CLUSTER_CIDR, ClusterOptions
+from hoplab.cluster.options import ClusterOptions
 from hoplab.dataplane.config import ProxyConfig, ProxyMode
-from hoplab.errors import InputError
 from hoplab.kube.defaults import CLUSTER_SCOPED
 from hoplab.kube.load import load_documents, load_files, read_text
 from hoplab.kube.objects import KubeObject, Loaded
@@ -51,16 +51,7 @@ FIELDS: Table = {
         "podCIDRs": "[str]",
         "labels": "{str}",
     },
-    "kubeProxy": {
-        "mode": "str",
-        "masqueradeAll": "bool",
-        "masqueradeBit": "int",
-        "clusterCIDR": "str",
-        "nodePortAddresses": "[str]",
-        "localhostNodePorts": "bool",
-        "serviceCIDRs": "[str]",
-        "kubernetes": "str",
-    },
+    **KUBE_PROXY,
     "balancer": {"algorithm": "str", "mode": "str"},
     "flow": {"name": "str!", "from": "any!", "to": "str!", "via": "str", "expect": "@expect!"},
     "from": {"address": "str!", "behind": "str!"},
@@ -255,25 +246,11 @@ class _Parser:
         )
 
     def _proxy(self) -> ProxyConfig:
-        given = self._data.get("kubeProxy") or {}
-        cidr = given.get("clusterCIDR", CLUSTER_CIDR)
-        try:
-            return ProxyConfig(
-                mode=given.get("mode") or "iptables",
-                cluster_cidrs=tuple(each.strip() for each in cidr.split(",") if each.strip()),
-                masquerade_all=bool(given.get("masqueradeAll")),
-                masquerade_bit=given.get("masqueradeBit", 14),
-                node_port_addresses=tuple(given.get("nodePortAddresses") or ()),
-                localhost_node_ports=given.get("localhostNodePorts", True),
-                service_ip_ranges=tuple(given.get("serviceCIDRs") or ()),
-                kubernetes=given.get("kubernetes") or "1.33",
-            )
-        except InputError as error:
-            named, _, message = str(error).partition(": ")
-            path: Path = tuple(named.split(".")) if named.startswith("kubeProxy.") else ("kubeProxy",)
-            if not any(problem.field == field_name(path) for problem in self.problems):
-                self._problem(path, message or named)
-            return ProxyConfig()
+        def problem(path: Path, message: str) -> None:
+            if not any(each.field == field_name(path) for each in self.problems):
+                self._problem(path, message)
+
+        return proxy_config(self._data.get("kubeProxy") or {}, problem)
 
     # Objects
 

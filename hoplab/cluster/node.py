@@ -42,8 +42,6 @@ NODE_SYSCTLS: Mapping[str, str | int] = {
     "net.bridge.bridge-nf-call-iptables": 1,
     "net.bridge.bridge-nf-call-ip6tables": 1,
     "net.netfilter.nf_conntrack_timestamp": 1,
-    # kube-proxy sets it when it serves node ports on localhost (localhostNodePorts).
-    "net.ipv4.conf.all.route_localnet": 1,
 }
 
 
@@ -167,7 +165,7 @@ class NodeAgent:
 
     def prepare(self, cni_name: str, cni_text: str) -> None:
         """Sysctls of a node, its CNI configuration, kube-proxy's healthz."""
-        write_sysctls(self.namespace, NODE_SYSCTLS)
+        write_sysctls(self.namespace, {**NODE_SYSCTLS, **self.proxy.config.sysctls()})
         write_config(self.namespace, cni_name, cni_text)
         os.makedirs(self.namespace.path("/var/log/pods"), exist_ok=True)
         self._health[health.KUBE_PROXY_HEALTHZ_PORT] = health.HealthServer(

@@ -7,6 +7,7 @@ does, and nothing when nothing changed.
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -49,6 +50,7 @@ class KubeProxy:
         self._loading: list[_Loading] = []
         self._views: dict[IPFamily, View] = {}
         self._udp: dict[IPFamily, dict[tuple[str, int], frozenset[tuple[str, int]]]] = {}
+        self._next_load = 0.0
         self.removes_stale_entries = True
         """Whether UDP connections to endpoints that went are removed; a lesson may switch that off."""
 
@@ -64,9 +66,17 @@ class KubeProxy:
             nft = self.config.mode == "nftables"
             text, whole = self._nftables(seen, family) if nft else self._iptables(seen, family)
             if text:
+                self._keep_apart()
                 argv = ["nft", "-f", "-"] if nft else [RESTORE[family], "--noflush"]
                 self._loading.append(_Loading(argv, text, self._loader(argv), whole))
         return bool(self._loading)
+
+    def _keep_apart(self) -> None:
+        """Let minSyncPeriod go by since the last load; kube-proxy holds changes back for as long (its sync runner)."""
+        now = time.monotonic()
+        if not self._loading and now < self._next_load:
+            time.sleep(self._next_load - now)
+        self._next_load = time.monotonic() + self.config.min_sync_period_s
 
     def _loader(self, argv: list[str]) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}

@@ -30,16 +30,26 @@ ANYWHERE = {"IPv4": "0.0.0.0/0", "IPv6": "::/0"}
 class Conntrack:
     """KubeProxyConfiguration.conntrack: what kube-proxy sets by sysctl when it starts, times in seconds.
 
-    0 or None leaves the kernel's value.  `tcp_be_liberal` also drops the rule against invalid packets.
+    0 leaves the kernel's value.  `tcp_be_liberal` also drops the rule against invalid packets.  The size of the table
+    (maxPerCore, min) is missing: the kernel has one for all network namespaces, which a lab must not change.
     """
 
-    max_per_core: int = 32768
-    min: int = 131072
     tcp_established_timeout_s: int = 86400
     tcp_close_wait_timeout_s: int = 3600
     udp_timeout_s: int = 0
     udp_stream_timeout_s: int = 0
     tcp_be_liberal: bool = False
+
+    def sysctls(self) -> dict[str, int]:
+        """What is to be set (cmd/kube-proxy/app/server_linux.go, setupConntrack)."""
+        wanted = {
+            "tcp_timeout_established": self.tcp_established_timeout_s,
+            "tcp_timeout_close_wait": self.tcp_close_wait_timeout_s,
+            "udp_timeout": self.udp_timeout_s,
+            "udp_timeout_stream": self.udp_stream_timeout_s,
+            "tcp_be_liberal": int(self.tcp_be_liberal),
+        }
+        return {f"net.netfilter.nf_conntrack_{name}": value for name, value in wanted.items() if value > 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +59,9 @@ class ProxyConfig:
     `cluster_cidrs` empty: no detection of local traffic.  `node_port_addresses` empty: all addresses of the node in
     iptables mode, its primary ones in nftables mode.  `service_ip_ranges` are the ServiceCIDR objects (nftables mode
     only).  `nfacct`: the kernel has nfnetlink_acct, so iptables mode counts what it drops as invalid and what comes in
-    on loopback (kube-proxy finds that out by itself).  `kubernetes` is the release whose text is written: "1.33"
-    (today's) or "1.7" (iptables mode, IPv4). Raises InputError for a value that kube-proxy would refuse to start with.
+    on loopback (kube-proxy finds that out by itself).  `min_sync_period_s` is the least time between two loads of
+    rules; kube-proxy's default is a second, the lab's none.  `kubernetes` is the release whose text is written: "1.33"
+    (today's) or "1.7" (iptables mode, IPv4).  Raises InputError for a value that kube-proxy would refuse to start with.
     """
 
     mode: ProxyMode = "iptables"
@@ -60,8 +71,7 @@ class ProxyConfig:
     node_port_addresses: tuple[str, ...] = ()
     localhost_node_ports: bool = True
     conntrack: Conntrack = field(default_factory=Conntrack)
-    min_sync_period_s: float = 1.0
-    sync_period_s: float = 30.0
+    min_sync_period_s: float = 0.0
     service_ip_ranges: tuple[str, ...] = ()
     nfacct: bool = False
     kubernetes: Release = "1.33"
@@ -82,6 +92,11 @@ class ProxyConfig:
                 raise InputError('kubeProxy.nodePortAddresses: "primary" stands alone, no CIDR beside it')
         else:
             _check_cidrs("kubeProxy.nodePortAddresses", self.node_port_addresses)
+
+    def sysctls(self) -> dict[str, int]:
+        """What kube-proxy sets on its node: connection tracking, and the way of node ports on localhost."""
+        localhost = {"net.ipv4.conf.all.route_localnet": 1} if self.takes_localhost_node_ports("IPv4") else {}
+        return {**self.conntrack.sysctls(), **localhost}
 
     @property
     def masquerade_mark(self) -> int:

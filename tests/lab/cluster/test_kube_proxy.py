@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -142,3 +143,43 @@ def test_an_endpoint_that_comes_back_is_not_deleted():
         return listing.count("dnat to")
 
     assert in_sandbox(inside) == 2
+
+
+def test_loads_are_as_far_apart_as_the_minimum_sync_period_says():
+    def inside():
+        import os
+        import time
+
+        from hoplab.cluster.proxy import KubeProxy
+        from hoplab.dataplane.config import ProxyConfig
+        from hoplab.net.namespaces import Namespace
+
+        config = ProxyConfig(min_sync_period_s=0.4)
+        proxy = KubeProxy(Namespace("node1", os.getpid()), Node("node1", ("10.240.0.11",)), config)
+        moments = []
+        for address in ("10.1.1.4", "10.1.1.5", "10.1.1.5", "10.1.1.6"):
+            if proxy.start_sync(*dns("IPv4", address)):
+                moments.append(time.monotonic())
+            proxy.finish_sync()
+        return moments
+
+    first, second, third = in_sandbox(inside)
+    assert second - first >= 0.39
+    assert third - second >= 0.39
+
+
+def test_a_node_takes_the_settings_of_connection_tracking():
+    def inside():
+        import os
+
+        from hoplab.dataplane.config import Conntrack, ProxyConfig
+        from hoplab.net.namespaces import Namespace
+        from hoplab.net.netlink import write_sysctls
+
+        wanted = ProxyConfig(conntrack=Conntrack(7200, 60, 45, 90, tcp_be_liberal=True)).sysctls()
+        write_sysctls(Namespace("node1", os.getpid()), wanted)
+        return wanted, {key: int(Path("/proc/sys", key.replace(".", "/")).read_text()) for key in wanted}
+
+    wanted, found = in_sandbox(inside)
+    assert found == wanted
+    assert len(found) == 6

@@ -8,6 +8,7 @@ import pytest
 
 from hoplab.checks.parse import parse, read_all, target
 from hoplab.checks.spec import Expect, Key, Source, Target
+from hoplab.dataplane.config import Conntrack
 from hoplab.kube.load import load_files
 from hoplab.kube.problems import ManifestError
 
@@ -52,6 +53,13 @@ def faults(text):
     with pytest.raises(ManifestError) as caught:
         read(text)
     return [str(problem) for problem in caught.value.problems]
+
+
+def test_kube_proxys_settings():
+    given = "minSyncPeriod: 250ms, conntrack: {tcpBeLiberal: true, tcpCloseWaitTimeout: 1m, udpStreamTimeout: 2m30s}"
+    config = read(f"kubeProxy: {{{given}}}\nflows: [{FLOW}]").options.proxy
+    assert config.min_sync_period_s == 0.25
+    assert config.conntrack == Conntrack(tcp_close_wait_timeout_s=60, udp_stream_timeout_s=150, tcp_be_liberal=True)
 
 
 class TestWhole:
@@ -156,6 +164,11 @@ FLOW = '{name: a, from: client, to: "node1:80", expect: {outcome: rejected}}'
         (f"kubeProxy: {{mode: ipvs}}\nflows: [{FLOW}]", "kubeProxy.mode: expected one of iptables, nftables"),
         (f"kubeProxy: {{clusterCIDR: x}}\nflows: [{FLOW}]", "kubeProxy.clusterCIDR: "),
         (f"kubeProxy: {{masqueradeBit: 40}}\nflows: [{FLOW}]", "kubeProxy.masqueradeBit: expected 0 to 31, found 40"),
+        (f"kubeProxy: {{minSyncPeriod: 1}}\nflows: [{FLOW}]", "kubeProxy.minSyncPeriod: "),
+        (
+            f"kubeProxy: {{conntrack: {{udpTimeout: long}}}}\nflows: [{FLOW}]",
+            'kubeProxy.conntrack.udpTimeout: expected a duration like "30s"',
+        ),
         (f"balancer: {{algorithm: rr}}\nflows: [{FLOW}]", "balancer.algorithm: expected one of hash, round-robin"),
         (
             f"nodes: [{{name: a, address: x, podCIDR: 10.1.1.0/24}}]\nflows: [{FLOW}]",

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hoplab.dataplane.config import ProxyConfig
+from hoplab.dataplane.config import Conntrack, ProxyConfig
 from hoplab.errors import InputError
 from hoplab.kube.types import Node
 
@@ -85,3 +85,18 @@ def test_node_ports_on_loopback(settings: dict[str, object], takes: bool):
     config = ProxyConfig(**settings)  # type: ignore[arg-type]
     assert config.takes_localhost_node_ports("IPv4") == takes
     assert not config.takes_localhost_node_ports("IPv6")
+
+
+def test_sysctls_are_those_that_kube_proxy_sets():
+    conntrack = "net.netfilter.nf_conntrack_"
+    usual = {f"{conntrack}tcp_timeout_established": 86400, f"{conntrack}tcp_timeout_close_wait": 3600}
+    localhost = {"net.ipv4.conf.all.route_localnet": 1}
+    assert ProxyConfig().sysctls() == usual | localhost
+    assert ProxyConfig(mode="nftables").sysctls() == usual
+    given = Conntrack(0, 60, 45, 90, tcp_be_liberal=True)
+    assert ProxyConfig(localhost_node_ports=False, conntrack=given).sysctls() == {
+        f"{conntrack}tcp_timeout_close_wait": 60,
+        f"{conntrack}udp_timeout": 45,
+        f"{conntrack}udp_timeout_stream": 90,
+        f"{conntrack}tcp_be_liberal": 1,
+    }

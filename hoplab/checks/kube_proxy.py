@@ -1,0 +1,87 @@
+"""The part `kubeProxy` of a check file: settings of KubeProxyConfiguration, by its names and in its units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hoplab.cluster.options import CLUSTER_CIDR
+from hoplab.dataplane.config import Conntrack, ProxyConfig
+from hoplab.errors import InputError
+from hoplab.kube.durations import seconds
+from hoplab.kube.problems import Path
+from hoplab.kube.schema import Table
+
+KUBE_PROXY: Table = {
+    "kubeProxy": {
+        "mode": "str",
+        "masqueradeAll": "bool",
+        "masqueradeBit": "int",
+        "clusterCIDR": "str",
+        "nodePortAddresses": "[str]",
+        "localhostNodePorts": "bool",
+        "serviceCIDRs": "[str]",
+        "minSyncPeriod": "str",
+        "conntrack": "@conntrack",
+        "kubernetes": "str",
+    },
+    "conntrack": {
+        "tcpBeLiberal": "bool",
+        "tcpEstablishedTimeout": "str",
+        "tcpCloseWaitTimeout": "str",
+        "udpTimeout": "str",
+        "udpStreamTimeout": "str",
+    },
+}
+
+Tell = Callable[[Path, str], None]
+"""Takes a problem: where, and what."""
+
+
+def proxy_config(given: Mapping[str, Any], problem: Tell) -> ProxyConfig:
+    """The settings; what is wrong goes to `problem`, and then the usual ones come back (pure)."""
+    cidr = given.get("clusterCIDR", CLUSTER_CIDR)
+    try:
+        return ProxyConfig(
+            mode=given.get("mode") or "iptables",
+            cluster_cidrs=tuple(each.strip() for each in cidr.split(",") if each.strip()),
+            masquerade_all=bool(given.get("masqueradeAll")),
+            masquerade_bit=given.get("masqueradeBit", 14),
+            node_port_addresses=tuple(given.get("nodePortAddresses") or ()),
+            localhost_node_ports=given.get("localhostNodePorts", True),
+            service_ip_ranges=tuple(given.get("serviceCIDRs") or ()),
+            min_sync_period_s=_seconds(("kubeProxy", "minSyncPeriod"), given, 0.0, problem),
+            conntrack=_conntrack(given.get("conntrack") or {}, problem),
+            kubernetes=given.get("kubernetes") or "1.33",
+        )
+    except InputError as error:
+        named, _, message = str(error).partition(": ")
+        path: Path = tuple(named.split(".")) if named.startswith("kubeProxy.") else ("kubeProxy",)
+        problem(path, message or named)
+        return ProxyConfig()
+
+
+def _conntrack(given: Mapping[str, Any], problem: Tell) -> Conntrack:
+    usual = Conntrack()
+
+    def whole(key: str, default: int) -> int:
+        return int(_seconds(("kubeProxy", "conntrack", key), given, default, problem))
+
+    return Conntrack(
+        whole("tcpEstablishedTimeout", usual.tcp_established_timeout_s),
+        whole("tcpCloseWaitTimeout", usual.tcp_close_wait_timeout_s),
+        whole("udpTimeout", usual.udp_timeout_s),
+        whole("udpStreamTimeout", usual.udp_stream_timeout_s),
+        given.get("tcpBeLiberal", False),
+    )
+
+
+def _seconds(path: Path, given: Mapping[str, Any], default: float, problem: Tell) -> float:
+    text = given.get(str(path[-1]))
+    if text is None:
+        return default
+    try:
+        return seconds(text)
+    except ValueError as error:
+        problem(path, str(error))
+        return default
