@@ -31,6 +31,7 @@ ADDONS: Mapping[str, Addon] = {
     each.name: each
     for each in (
         Addon("ingress", "an nginx ingress controller, and a backend that answers 404", FOLDER / "ingress.yaml"),
+        Addon("dns", "a name server that knows Services, endpoints and pods by name", FOLDER / "dns.yaml"),
     )
 }
 """What there is, by name, in the order in which it is listed."""

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hoplab.cluster import fabric, standing
+from hoplab.cluster import fabric, outside, standing
 from hoplab.cluster.allocating import Allocator, kept_service
 from hoplab.cluster.balancing import BalancerAgent
 from hoplab.cluster.containers import kind_of
@@ -39,6 +39,8 @@ from hoplab.cluster.standins import for_an_endpoint, holds, is_stand_in, pod_obj
 from hoplab.cluster.topology import build_topology, chapter_cni_config
 from hoplab.cluster.typed import Typed
 from hoplab.dataplane.rules import families_of
+from hoplab.dns.records import PodAddresses
+from hoplab.dns.resolv import ResolvConf
 from hoplab.errors import HoplabError, InputError
 from hoplab.kube.admit import Ranges, admit
 from hoplab.kube.clock import timestamp
@@ -57,6 +59,7 @@ from hoplab.net.zygote import Zygote
 if TYPE_CHECKING:
     from hoplab.cluster.following import Follower
     from hoplab.cluster.ingress import IngressControllers
+    from hoplab.cluster.naming import Names
 
 MOST_ROUNDS = 500
 """Converging rounds before something must be wrong: two controllers that undo each other."""
@@ -95,6 +98,8 @@ class Cluster:
         self._zygote = zygote
         self.containers = ContainerRuntime(zygote, self.objects.find, self.warnings.append)
         self._ingress: IngressControllers | None = None
+        self._names: Names | None = None
+        self._node_resolver = ResolvConf()
         self._chance = random.Random(options.seed)
         self._admission = random.Random(f"{options.seed}: admission")
         self.ranges = Ranges(tuple(options.service_cidrs), NODE_PORTS)
@@ -136,6 +141,8 @@ class Cluster:
         if given:
             there = ", ".join(self.nodes)
             raise InputError(f"Node {next(iter(given))}: the topology has no machine of that name; it has {there}")
+        server = outside.outside_server(self.net.hosts)
+        self._node_resolver = ResolvConf((server.address,) if server else ())
         mtu = fabric.pod_mtu(options.fabric)
         for agent in self.nodes.values():
             for address in (*agent.node.addresses, *agent.node.extra_addresses):
@@ -145,6 +152,7 @@ class Cluster:
                 agent.machine.netlink.route(
                     "::/0", via=NODE_GATEWAYS6["router" if options.mode == "passthrough" else "lb"]
                 )
+            agent.resolver = self._node_resolver
             if options.topology == "single":
                 agent.prepare("k8s.conf", chapter_cni_config())
             else:
@@ -295,6 +303,7 @@ class Cluster:
         changed |= self._publisher.run()
         changed |= self._sync_rules(always)
         changed |= self._sync_ingress()
+        changed |= self._sync_dns()
         new, self._told = self.kubelets.warnings[self._told :], len(self.kubelets.warnings)
         self.warnings += new
         return changed
@@ -415,6 +424,24 @@ class Cluster:
             with suppress(NotFound, Conflict):
                 self.store.update(obj)
         return served.changed
+
+    def _sync_dns(self) -> bool:
+        servers = [r for r in self.running() if any(kind_of(container) == "dns" for container in r.pod.containers)]
+        if not servers:
+            return False
+        from hoplab.cluster.naming import Names
+
+        if self._names is None:
+            networks = (*self.options.service_cidrs, *(c for a in self.nodes.values() for c in a.node.pod_cidrs))
+            address = cluster_dns(self.options.service_cidrs)
+            self._names = Names(self.containers, address, networks, self._node_resolver)
+            if problem := outside.serve(self._zygote, self.net.hosts):
+                self.warnings.append(problem)
+            for machine in self.net.hosts:
+                machine.namespace.write("/etc/resolv.conf", self._node_resolver.text())
+        pods = [PodAddresses(r.pod.meta.namespace, r.ips) for r in self.running() if not r.pod.host_network]
+        running = [self.nodes[r.pod.node_name].as_running(r) for r in servers]
+        return self._names.sync(running, tuple(self.objects.services.values()), self.slices, pods)
 
     def masquerade_outbound(self) -> None:
         """Load ip-masq-agent's chain on every node: what leaves the cluster gets the node's address."""

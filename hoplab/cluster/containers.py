@@ -17,9 +17,11 @@ from hoplab.cluster.pod_values import expanded
 from hoplab.ingress.words import SCRATCH, quoted, temporary_paths
 from hoplab.kube.types import Container, Pod
 
-Kind = Literal["stand-in", "command", "nginx", "ingress"]
+Kind = Literal["stand-in", "command", "nginx", "ingress", "dns"]
 CONTROLLERS = ("nginx-ingress-controller", "nginx-ingress-controller-amd64", "controller")
 """Base names of the ingress controller's image: of 2017 (gcr.io/google_containers), and ingress-nginx/controller."""
+NAME_SERVERS = ("hoplab/dns", "coredns")
+"""Base names of images that stand for the cluster's name server, whose program is unbound."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HTML = "/usr/share/nginx/html"
 CONF_D = "/etc/nginx/conf.d"
@@ -56,6 +58,8 @@ def kind_of(container: Container) -> Kind:
     name = base_name(container.image)
     if name in CONTROLLERS and (name != "controller" or "ingress-nginx" in container.image):
         return "ingress"
+    if name in NAME_SERVERS:
+        return "dns"
     if name == "nginx":
         words = (*container.command, *container.args)
         own = not container.command and words[:1] != ("sh",)

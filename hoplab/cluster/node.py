@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from hoplab.cluster import etcfiles, health
+from hoplab.cluster import health
 from hoplab.cluster.containers import kind_of
 from hoplab.cluster.images import program
 from hoplab.cluster.pod_values import Place
@@ -28,6 +28,7 @@ from hoplab.cluster.runtime import ContainerRuntime, RunningPod
 from hoplab.cluster.standins import holds, is_stand_in
 from hoplab.dataplane.config import ProxyConfig
 from hoplab.dataplane.rules import families_of
+from hoplab.dns.resolv import NSSWITCH, ResolvConf, pod_hosts, pod_resolv_conf
 from hoplab.errors import InputError
 from hoplab.kube.types import Container, Node, Pod, Service
 from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, NetworkConfig, read_config, write_config
@@ -156,6 +157,8 @@ class NodeAgent:
         self._health_checked: Mapping[int, Service] = {}
         self._local_endpoints: Mapping[str, int] = {}
         self._past_ips: set[str] = set()
+        self.resolver = ResolvConf()
+        """What the node itself asks."""
         self.proxy = KubeProxy(self.namespace, node, config)
 
     @property
@@ -191,7 +194,10 @@ class NodeAgent:
                 self.namespace.pid,
                 f"cni-{container_id(pod)[:20]}",
                 pod.hostname or pod.meta.name,
-                {"/etc/resolv.conf": etcfiles.pod_resolv_conf(pod.meta.namespace, self.name_server)},
+                {
+                    "/etc/resolv.conf": pod_resolv_conf(pod, (self.name_server,), self.resolver).text(),
+                    "/etc/nsswitch.conf": NSSWITCH,
+                },
                 {**MACHINE_SYSCTLS, "net.ipv6.conf.all.disable_ipv6": int(not ipv6)}
                 | {"net.ipv6.conf.default.disable_ipv6": int(not ipv6)},
                 self._containers.volumes(pod),
@@ -424,9 +430,7 @@ def attach(sandboxes: Sequence[PodSandbox]) -> tuple[list[PodOnNode], list[tuple
             agent.forget(sandbox)
             continue
         offloads_off(sandbox.namespace, [sandbox.attachment.interface])
-        hostname = pod.hostname or pod.meta.name
-        hosts = etcfiles.pod_hosts(result.ips, hostname, pod.subdomain, pod.meta.namespace)
-        sandbox.namespace.write("/etc/hosts", hosts)
+        sandbox.namespace.write("/etc/hosts", pod_hosts(pod, result.ips))
         if sandbox.attachment.config.name == ROUTED:
             agent.finish_routed(sandbox, result)
         placed = replace(pod, node_name=agent.name)

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 PORT = 53
 FOLDER = "/etc/unbound"
 CONFIG = f"{FOLDER}/unbound.conf"
-CONTROL = "/run/unbound.ctl"
-"""The socket on which it takes commands."""
+CONTROL = "/tmp/unbound.ctl"
+"""The socket on which it takes commands; /tmp is the pod's own, /run its node's."""
 NOBODY = "127.0.0.1@1"
 """A stub zone has to name a server; the zone itself is here, so it is never asked."""
 

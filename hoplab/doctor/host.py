@@ -185,6 +185,7 @@ def _ask_version(path: str, environment: Mapping[str, str] | None = None) -> sub
         "nginx": ["-v"],
         "haproxy": ["-v"],
         "dnsmasq": ["--version"],
+        "unbound": ["-V"],
         "kubectl": ["version", "--client"],
         "openssl": ["version"],
     }

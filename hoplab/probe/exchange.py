@@ -147,7 +147,8 @@ class Exchange:
             protocol=self.probe.protocol,
             sender=self.probe.sender,
             sent=Tuple(self.source.address, self.source.port, self.remote.address, self.remote.port),
-            token=self.token,
+            # A payload of the caller's own has no token in it.
+            token=self.token if self.probe.payload is None else "",
             isn=self.isn,
             started_ns=self._started_ns,
             ended_ns=self._ended_ns,

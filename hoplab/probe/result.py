@@ -63,7 +63,7 @@ class ProbeResult:
     sent: Tuple
     """As the sender sent it; for ICMP echo `sport` is the identifier."""
     token: str
-    """In the payload of the request and of a UDP or ICMP answer."""
+    """In the payload of the request and of a UDP or ICMP answer; '' when the caller gave the payload."""
     isn: int
     """TCP's initial sequence number, else 0."""
     started_ns: int

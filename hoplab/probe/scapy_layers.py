@@ -1,4 +1,4 @@
-"""The one file that imports scapy, and only the layers that probes are made of.
+"""The one file that imports scapy, and only the layers that probes are made of, and DNS messages are read by.
 
 Importing it costs about a quarter of a second, so it happens in a process of its
 own while the lab is being built (`hoplab.probe.crafter`).  scapy would read this
@@ -28,10 +28,7 @@ class Layers:
 
     def __init__(self) -> None:
         with _nothing_kept():
-            from scapy.config import conf
-
-            conf.route_autoload = False
-            conf.route6_autoload = False
+            _alone()
             from scapy.layers.inet import ICMP, IP, TCP, UDP
             from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
@@ -67,6 +64,14 @@ class Layers:
         return self._icmpv6(**fields) if shape.version == 6 else self._icmp(**{"type": "echo-request", **fields})
 
 
+def _alone() -> None:
+    """Have scapy leave this machine's routes alone."""
+    from scapy.config import conf
+
+    conf.route_autoload = False
+    conf.route6_autoload = False
+
+
 @contextmanager
 def _nothing_kept() -> Iterator[None]:
     """Have scapy find no directory for configuration and caches while it is imported."""
@@ -87,3 +92,12 @@ def _nothing_kept() -> Iterator[None]:
 def layers() -> Layers:
     """scapy, imported when first asked for."""
     return Layers()
+
+
+@functools.cache
+def dns_layers() -> tuple[Any, Any]:
+    """scapy's DNS message and its question."""
+    with _nothing_kept():
+        _alone()
+        from scapy.layers.dns import DNS, DNSQR
+    return DNS, DNSQR

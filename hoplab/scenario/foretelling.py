@@ -114,6 +114,15 @@ class Foreteller:
                 if not leg.reused:
                     self._hold(leg.flow, forwarders, partial(self._of_leg, leg.flow))
 
+    def compare_made(self, flows: Sequence[Flow]) -> None:
+        """Hold flows that a namespace's own programs made against what was foretold at the last look."""
+        self._refresh()
+        if not self._stations:
+            return
+        forwarders = {machine.name for machine in self.cluster.net.hosts if machine.params.get("forward")}
+        for flow in flows:
+            self._hold(flow, forwarders, partial(self._of_leg, flow))
+
     def _hold(
         self, flow: Flow, forwarders: Collection[str], of: Callable[[], tuple[tuple[FlowPrediction, ...], Flow]]
     ) -> None:

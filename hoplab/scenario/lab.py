@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hoplab.cluster.applying import apply
 from hoplab.cluster.cluster import Cluster
@@ -32,6 +32,10 @@ from hoplab.scenario.foretelling import Foreteller
 from hoplab.scenario.inquiry import Inquiry
 from hoplab.scenario.sent import Sent
 from hoplab.watch.observer import Observer, Target
+
+if TYPE_CHECKING:
+    from hoplab.probe.dns_messages import Message
+    from hoplab.scenario.resolving import Resolved
 
 WINDOW = 16
 """Probes under way at once: as many openings as an ordinary user's netlink buffers hold the rule events of."""
@@ -256,6 +260,23 @@ class Lab:
         finally:
             self.foreteller = foreteller
 
+    # Names
+
+    def resolve(self, sender: str, name: str, *, tell: bool = False) -> Resolved:
+        """Look a name up as programs do, in that namespace; every question is seen, and told as a flow if wanted."""
+        from hoplab.scenario import resolving
+
+        found = resolving.look_up(self, sender, name)
+        if tell:
+            resolving.tell(self, found.flows)
+        return found
+
+    def ask_dns(self, sender: str, server: object, name: str, type_: str = "A") -> Message | None:
+        """Send one crafted DNS question; the answer, or None."""
+        from hoplab.scenario import resolving
+
+        return resolving.ask(self, sender, server, name, type_)
+
     # Sending
 
     def destination(self, to: object, port: int) -> Destination:
@@ -274,7 +295,7 @@ class Lab:
 
     def send(self, sender: str, protocol: str, to: object, port: int, **options: Any) -> Sent:
         """One probe; told hop by hop in the story."""
-        sent = self.send_probes([self._probe(sender, protocol, to, port, options)])[0]
+        sent = self.send_probes([self.probe(sender, protocol, to, port, options)])[0]
         self.told.append(sent.flow)
         return sent
 
@@ -283,7 +304,7 @@ class Lab:
         tries = TRIES_PER_NODE * max(1, len(self.cluster.nodes))
         nowhere = 0
         for number in range(1, tries + 1):
-            sent = self.send_probes([self._probe(sender, protocol, to, port, options)], keep=False)[0]
+            sent = self.send_probes([self.probe(sender, protocol, to, port, options)], keep=False)[0]
             nowhere += entry_node(sent.flow) not in self.cluster.nodes
             if nowhere == NOWHERE_IS_ENOUGH:
                 tries = number
@@ -304,9 +325,10 @@ class Lab:
 
     def send_many(self, sender: str, to: object, port: int, ports: Sequence[int], **options: Any) -> list[Sent]:
         """Many TCP exchanges in order."""
-        return self.send_probes([self._probe(sender, "tcp", to, port, {**options, "source_port": p}) for p in ports])
+        return self.send_probes([self.probe(sender, "tcp", to, port, {**options, "source_port": p}) for p in ports])
 
-    def _probe(self, sender: str, protocol: str, to: object, port: int, options: dict[str, Any]) -> Probe:
+    def probe(self, sender: str, protocol: str, to: object, port: int, options: dict[str, Any]) -> Probe:
+        """A probe to this, named after where it goes."""
         where = self.destination(to, port)
         named = {"name": f"{sender} to {where.label} #{len(self.flows) + 1}", **options}
         return Probe(sender, where.address, where.port, protocol, **named)  # type: ignore[arg-type]

@@ -31,13 +31,15 @@ PROJECT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file
 PROGRAMS = (
     Package("nginx", "nginx", "the Ingress controller's web server, and pods of the image nginx"),
     Package("haproxy", "haproxy", "--balancer-mode proxy"),
-    Package("dnsmasq-base", "dnsmasq", "the cluster's DNS server"),
+    Package("unbound", "unbound", "the cluster's DNS server"),
+    Package("dnsmasq-base", "dnsmasq", "the DNS server outside of the cluster"),
     Package("kubernetes-client", "kubectl", "Kubernetes' own command line, for lab.py kubectl"),
 )
 WITHOUT: Mapping[str, str] = {
     "nginx": "everything but Ingress; pods of the image nginx are stood in for by the lab's own server",
     "haproxy": "the balancer modes nat and passthrough",
-    "dnsmasq": "everything but cluster DNS: Services have addresses and no names",
+    "unbound": "everything but cluster DNS: Services have addresses and no names",
+    "dnsmasq": "cluster DNS without the names of the world outside",
     "kubectl": "everything but lab.py kubectl",
 }
 """Program -> what still works where it is missing."""

@@ -107,7 +107,24 @@ def client_not_named(lab):
     program.wait_until(lambda: exchanged(program.pid, before), 5, "new workers")
 
 
+def names_refused(lab):
+    lab.node("node1").namespace.run(["iptables", "-I", "FORWARD", "-p", "udp", "--dport", "53", "-j", "REJECT"])
+
+
+def zones_never_change(lab):
+    lab.cluster._names.sync = lambda *_: False
+
+
+def no_search(lab):
+    path = lab.pod("asker").namespace.path("/etc/resolv.conf")
+    with open(path) as file:
+        text = file.read()
+    with open(path, "w") as file:
+        file.write(text.replace("ndots:5", "ndots:1"))
+
+
 SABOTAGES = {
+    "dns": (names_refused, "`web` is the cluster IP of its Service"),
     "ingress": (client_not_named, "X-Forwarded-For tells it who the client is"),
     "node-port": (no_mark, "node1 puts itself in as the source"),
     "pod-to-service": (loaded_dice, "the dice are fair: statistic probability 0.5"),
@@ -136,3 +153,14 @@ def test_a_sabotage_turns_the_right_check_red(name, tmp_path):
     for check in report.checks:
         assert check.expected
         assert check.observed
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "expected"),
+    [
+        (zones_never_change, "and `db-0.db` is nobody any more"),
+        (no_search, "ndots:5: a name of the world is asked for three times in vain first"),
+    ],
+)
+def test_what_breaks_names(sabotage, expected, tmp_path):
+    assert expected in failed(run_scenario("dns", tmp_path, sabotage))
