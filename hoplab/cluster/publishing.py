@@ -157,6 +157,8 @@ def _endpoint(endpoint: Endpoint, uids: Mapping[Key, str]) -> dict[str, Any]:
         made["nodeName"] = endpoint.node_name
     if endpoint.zone:
         made["zone"] = endpoint.zone
+    if endpoint.hostname:
+        made["hostname"] = endpoint.hostname
     if endpoint.target_ref:
         made["targetRef"] = _target(endpoint.target_ref, uids)
     return made
@@ -184,6 +186,8 @@ def _endpoints_document(
             entry: dict[str, Any] = {"ip": endpoint.addresses[0]}
             if endpoint.node_name:
                 entry["nodeName"] = endpoint.node_name
+            if endpoint.hostname:
+                entry["hostname"] = endpoint.hostname
             if endpoint.target_ref:
                 entry["targetRef"] = _target(endpoint.target_ref, uids)
             which = "addresses" if endpoint.ready else "notReadyAddresses"
