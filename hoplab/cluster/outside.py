@@ -47,10 +47,12 @@ def outside_names(machines: Mapping[str, Sequence[str]]) -> dict[str, tuple[str,
 
 def dnsmasq_arguments(names: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """How dnsmasq is called to serve these names and no others (pure)."""
-    fixed = ("--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root", "--pid-file=")
+    alone = ("--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file=")
+    # Whoever is root in a user namespace alone may not leave his groups; no group at all is none to change to.
+    as_root = ("--user=root", "--group=")
     served = (f"--host-record={name},{','.join(addresses)}" for name, addresses in names.items())
     # --local=/#/ has it answer for every domain from what it knows alone.
-    return (*fixed, "--log-facility=-", "--local=/#/", *served)
+    return (*alone, *as_root, "--log-facility=-", "--local=/#/", *served)
 
 
 def serve(zygote: Zygote, machines: Sequence[Machine]) -> str:
