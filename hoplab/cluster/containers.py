@@ -8,6 +8,7 @@ pod's namespaces.  Everything else is the lab's own small server (hoplab.cluster
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -67,6 +68,11 @@ def kind_of(container: Container) -> Kind:
     if name in SILENT and name != "pause" and (container.command or container.args):
         return "command"
     return "stand-in"
+
+
+def stop_signal(container: Container) -> int:
+    """How a container is asked to end: by its image's own word, SIGQUIT of nginx' (it finishes its requests)."""
+    return signal.SIGQUIT if kind_of(container) in ("nginx", "ingress") else signal.SIGTERM
 
 
 def is_contained(pod: Pod) -> bool:

@@ -75,14 +75,19 @@ class IngressControllers:
             namespace, _, name = key.partition("/")
             addresses[namespace, name] = (*addresses.get((namespace, name), ()), *where)
         files = nginx.write(plan, options, shared).files
-        if self._written.get(running.namespace.pid) == files:
+        program = self._runtime.program(running.namespace, container.name)
+        alive = program is not None and program.ended is None
+        if alive and self._written.get(running.namespace.pid) == files:
             return False
         self._written[running.namespace.pid] = files
-        program = self._runtime.program(running.namespace, container.name)
-        if program is None or program.ended is not None:
+        if program is not None and alive:
+            if self._is_sound(running, files):
+                _reload(program, files, self._warn)
+        elif self._runtime.is_to_start(running, container):
             self._start(running, container, options, files)
-        elif self._is_sound(running, files):
-            _reload(program, files, self._warn)
+        else:
+            # It ended by itself, and whether it is started again is the kubelet's to say.
+            return False
         return True
 
     def _start(self, running: RunningPod, container: Container, options: Options, files: Mapping[str, str]) -> None:

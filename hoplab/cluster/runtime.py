@@ -46,6 +46,7 @@ class ContainerRuntime:
         self._starting: list[tuple[RunningPod, RunningProgram]] = []
         self._told: set[int] = set()
         self._warned: set[str] = set()
+        self._to_start: set[tuple[int, str]] = set()
         self._found: dict[str, Found | None] = {}
 
     def program_path(self, name: str) -> Found | None:
@@ -92,7 +93,17 @@ class ContainerRuntime:
             ipv6 = any(":" in ip for ip in running.place.ips)
             run = containers.nginx(container, running.pod, nginx.path, volumes, ipv6=ipv6)
             self.run(running, container, run, nginx.environment())
-        # The ingress controller starts with its first configuration (hoplab.cluster.ingress).
+        else:
+            # The ingress controller starts with its first configuration (hoplab.cluster.ingress).
+            self._to_start.add((running.namespace.pid, container.name))
+        return True
+
+    def is_to_start(self, running: RunningPod, container: Container) -> bool:
+        """Whether an ingress controller was started and waits for its configuration; true once for each start."""
+        key = (running.namespace.pid, container.name)
+        if key not in self._to_start:
+            return False
+        self._to_start.discard(key)
         return True
 
     def variables(self, running: RunningPod, container: Container) -> dict[str, str]:

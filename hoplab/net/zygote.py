@@ -234,23 +234,29 @@ def _serve(requests: socket.socket, news: socket.socket) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     runs: dict[int, int] = {}
-    signal.signal(signal.SIGCHLD, lambda _number, _frame: _reap(news, runs))
+    # A signal that comes just before a blocking call interrupts nothing, but its byte is there for select to see.
+    woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
     while True:
+        ready, _, _ = select.select([requests.fileno(), woken], [], [])
+        if woken in ready:
+            os.read(woken, 4096)
+            _reap(news, runs)
+        if requests.fileno() not in ready:
+            continue
         body, ancillary, _flags, _address = requests.recvmsg(LARGEST_REQUEST, socket.CMSG_SPACE(4 * 4))
         if not body:
             os._exit(0)
         fds = array.array("i")
         for _level, _type, data in ancillary:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-        # Children must be there when their answers are read: reap only between requests.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         wanted = json.loads(body)
         answer = _make(wanted, list(fds), requests)
         runs.update(zip(answer["pids"], (each.get("number", 0) for each in wanted), strict=True))
         for fd in fds:
             os.close(fd)
         requests.send(json.dumps(answer).encode())
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 def _reap(news: socket.socket, runs: dict[int, int]) -> None:
@@ -309,7 +315,7 @@ def _first_line(fd: int) -> bytes:
 
 def _child(request: Mapping[str, Any], fds: list[int], told: int) -> NoReturn:
     kernel.die_with_parent(signal.SIGKILL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     makers: Mapping[str, Callable[[Mapping[str, Any]], None]] = {"node": _become_node, "pod": _become_pod}
     try:

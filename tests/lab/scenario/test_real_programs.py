@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from labrun import run_scenario
 
+from hoplab.errors import CannotRunHere
+
 pytestmark = [pytest.mark.lab, pytest.mark.needs("nginx")]
 
 MANIFEST = """\
@@ -157,3 +159,14 @@ def test_a_command_has_its_environment_and_its_volumes_and_can_not_touch_the_mac
 )
 def test_what_can_not_be_had_is_told(report: Any, words: str) -> None:
     assert sum(words in problem for problem in report.problems) == 1
+
+
+def test_without_nginx_others_go_on_and_the_scenario_that_needs_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hoplab.setup.programs.find", lambda name, here="": None)
+    report = run_scenario("pod-to-service", tmp_path)
+    assert [check.name for check in report.checks if not check.passed] == []
+    assert any("no nginx on this machine: the lab's own server stands in" in problem for problem in report.problems)
+    with pytest.raises(CannotRunHere, match=r"scenario ingress needs nginx, .* lab.py --setup unpacks it"):
+        run_scenario("ingress", tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -59,6 +60,11 @@ def test_what_an_image_stands_for(image, command, args, kind):
     made = container(image, *command, args=args)
     assert containers.kind_of(made) == kind
     assert containers.is_contained(Pod(ObjectMeta("p"), (made,))) is (kind != "stand-in")
+
+
+def test_nginx_is_asked_to_end_as_its_image_says():
+    asked = {image: containers.stop_signal(container(image)) for image in ("nginx", "hoplab/whoami")}
+    assert asked == {"nginx": signal.SIGQUIT, "hoplab/whoami": signal.SIGTERM}
 
 
 class TestCommand:
