@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hoplab.cluster.applying import apply
+from hoplab.cluster.applying import apply_or_take_back
 from hoplab.cluster.cluster import Cluster
 from hoplab.cluster.node import NodeAgent, PodOnNode
 from hoplab.errors import InputError
@@ -199,9 +199,12 @@ class Lab:
         self.watch_new()
 
     def apply(self, manifest: str) -> None:
-        """Apply objects written as YAML, and have the cluster follow.  Raises ManifestError, InputError."""
-        apply(self.cluster, load(manifest, "<applied by the script>").objects)
-        self.converge()
+        """Apply objects written as YAML, and have the cluster follow.
+
+        Raises ManifestError, InputError: then it is as before.
+        """
+        apply_or_take_back(self.cluster, load(manifest, "<applied by the script>").objects)
+        self.watch_new()
 
     def use_network(self, node: str, name: str, text: str) -> None:
         """Put a network configuration into a node's /etc/cni/net.d; pods that come use the first file by name."""
