@@ -25,6 +25,8 @@ COMMANDS: Mapping[str, str] = {
     "up": "hoplab.cli.life:up",
     "ps": "hoplab.cli.life:ps",
     "down": "hoplab.cli.life:down",
+    "kubectl": "hoplab.cli.kube:kubectl",
+    "kubeconfig": "hoplab.cli.kube:kubeconfig",
     "exec": "hoplab.cli.inside:execute",
     "shell": "hoplab.cli.inside:shell",
     "trace": "hoplab.cli.looking:trace",

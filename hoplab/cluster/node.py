@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -56,6 +57,8 @@ class PodOnNode:
     result: CniResult
     servers: dict[str, int] = field(default_factory=dict)
     """container name -> process id."""
+    logs: dict[str, list[str]] = field(default_factory=dict)
+    """container name -> files that its runs wrote to, the present one last."""
     log: str = ""
     """File that the pod's servers write to."""
 
@@ -153,6 +156,8 @@ class NodeAgent:
         self.name_server = name_server
         """What pods ask for names: the cluster's name server, whether or not it runs."""
         self._zygote, self._loop, self._containers = zygote, loop, containers
+        self.log_opened: Callable[[str], None] = lambda _path: None
+        """Called with the file of each container's run before that begins."""
         self._health: dict[int, health.HealthServer] = {}
         self._health_checked: Mapping[int, Service] = {}
         self._local_endpoints: Mapping[str, int] = {}
@@ -257,7 +262,7 @@ class NodeAgent:
         Raises SpawnFailed when a port can't be bound or a program can't be executed.
         """
         pod = running.pod
-        running.log = self.namespace.path(f"/var/log/pods/{pod.meta.namespace}_{pod.meta.name}.log")
+        running.log = self._open_log(running, container.name)
         if self._containers.start(self.as_running(running), container):
             ran = self._containers.program(running.namespace, container.name)
             if ran is None and kind_of(container) == "command":
@@ -279,6 +284,20 @@ class NodeAgent:
             shutdown_delay_s=what.shutdown_s,
         )
         self.serve(running, container.name, config)
+
+    def _open_log(self, running: PodOnNode, container: str) -> str:
+        """The file of a container's new run, where the kubelet has it: a folder a container, a file a run."""
+        logs = running.logs.setdefault(container, [])
+        path = f"{self._log_folder(running)}/{container}/{len(logs)}.log"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with _appending(path):
+            logs.append(path)
+        self.log_opened(path)
+        return path
+
+    def _log_folder(self, running: PodOnNode) -> str:
+        meta = running.pod.meta
+        return self.namespace.path(f"/var/log/pods/{meta.namespace}_{meta.name}_{meta.uid}")
 
     def process(self, running: PodOnNode, container: str) -> int | None:
         """The process that a container runs, None when there is none."""
@@ -325,6 +344,7 @@ class NodeAgent:
         results = {running.attachment.container_id: running.result for running in going}
         errors = CniRuntime().delete([running.attachment for running in going], results)
         for running in going:
+            shutil.rmtree(self._log_folder(running), ignore_errors=True)
             self._end_holder(running.namespace, running.attachment)
         if errors:
             raise errors[0]

@@ -74,6 +74,10 @@ class Channel:
         """Tell the other end that this one has gone."""
         self._socket.close()
 
+    def shutdown(self) -> None:
+        """As `close`, while another thread may still wait in `receive`, which ends then."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+
     def detach(self) -> int:
         """The bare descriptor, for another process; this channel is closed."""
         return self._socket.detach()

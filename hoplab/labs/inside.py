@@ -5,9 +5,11 @@ Runs inside the sandbox; when it returns, or dies, the kernel takes everything a
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import sys
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,10 +18,13 @@ from hoplab.errors import HoplabError
 from hoplab.kube.objects import Loaded
 
 if TYPE_CHECKING:
+    from hoplab.api.certificates import Identity
     from hoplab.labs.running import RunningLab
     from hoplab.net.zygote import Zygote
     from hoplab.probe.crafter import Crafter
 
+SLOW = "hoplab.api.server"
+"""What takes longest to import, and is not needed before the cluster is there."""
 READY = b"ready\n"
 """What the keeper's caller is told when the lab has converged."""
 
@@ -37,9 +42,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What was opened before the sandbox was entered: the control socket; `ready` is told READY (-1: nobody waits)."""
+    """What was opened before the sandbox was entered, where it can be reached: the control socket and the API's.
+
+    `ready` is told READY (-1: nobody waits).
+    """
 
     control: socket.socket
+    api: socket.socket
+    identity: Identity
     ready: int = -1
     prompt: bool = False
 
@@ -66,15 +76,22 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
     from hoplab.kube import convert
     from hoplab.labs import addons
     from hoplab.labs.control import ControlServer
+    from hoplab.labs.podlogs import LogBook
+    from hoplab.labs.pods import Pods
     from hoplab.labs.running import RunningLab, name_machines
     from hoplab.net.prompt import Prompt, greeting
 
     machines = (*plan.options.machines, *map(convert.as_node, plan.loaded.of("Node")))
     cluster = Cluster(zygote, replace(plan.options, machines=machines))
+    importing = threading.Thread(target=importlib.import_module, args=(SLOW,))
     cluster.build()
     name_machines(cluster)
     # Before any thread is there: the prompt is a fork of this process.
     prompt = Prompt(cluster.net) if doors.prompt else None
+    importing.start()
+    book = LogBook(cluster.loop)
+    for agent in cluster.nodes.values():
+        agent.log_opened = book.open
     apply(cluster, plan.loaded.objects)
     cluster.converge()
     if plan.options.topology != "single" and plan.options.way_out == "masquerade":
@@ -82,6 +99,11 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
     lab = RunningLab(plan.name, cluster, zygote, crafter, plan.options.seed)
     for name in plan.addons:
         addons.enable(lab, name)
+    importing.join()
+    from hoplab.api.server import ApiServer
+
+    api = ApiServer(cluster.store, cluster.ranges, Pods(lab, book), doors.identity, plan.options.seed)
+    api.start(doors.api)
     server = ControlServer(lab, doors.control)
     for warning in (*plan.loaded.warnings, *cluster.warnings):
         print(f"lab.py: note: {warning}", file=sys.stderr)
@@ -97,7 +119,9 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
         while lab.jobs:
             lab.jobs.pop(0)()
         server.refresh()
+        book.sweep()
     server.close()
+    api.close()
     return 0
 
 

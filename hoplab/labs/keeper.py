@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
 
+from hoplab.api import certificates
 from hoplab.errors import CannotRunHere
 from hoplab.labs import channel, state
 from hoplab.labs.inside import READY, Doors, Plan, live
 from hoplab.net import sandbox
 
+HERE = "127.0.0.1"
 Guard = Callable[[Callable[[], int]], int]
 """Runs something and turns every ending into an exit code and at most one message."""
 
@@ -77,11 +80,25 @@ def _become_keeper(log: int) -> None:
     os.chdir("/")
 
 
+def _on_loopback() -> socket.socket:
+    """A listening socket that only this machine reaches, on a port that nobody has."""
+    opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    opened.bind((HERE, 0))
+    opened.listen(128)
+    return opened
+
+
 def _keep(claim: state.Claim, plan: Plan, guard: Guard, *, ready: int) -> int:
     try:
-        control = channel.listen(claim.folder, state.CONTROL)
-        claim.write_facts(state.Facts(plan.name, plan.options.topology, os.getpid(), time.time(), plan.files))
-        doors = Doors(control, ready, prompt=ready < 0)
+        control, api = channel.listen(claim.folder, state.CONTROL), _on_loopback()
+        identity = certificates.make(plan.name)
+        port = api.getsockname()[1]
+        claim.write(state.KUBECONFIG, certificates.kubeconfig(identity, plan.name, port))
+        facts = state.Facts(
+            plan.name, plan.options.topology, os.getpid(), time.time(), plan.files, {"api": f"{HERE}:{port}"}
+        )
+        claim.write_facts(facts)
+        doors = Doors(control, api, identity, ready, prompt=ready < 0)
 
         def inside() -> int:
             # Whoever asks whether the lab lives asks for its keeper.

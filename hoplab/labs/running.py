@@ -13,7 +13,7 @@ from hoplab.cluster.cluster import Cluster
 from hoplab.cluster.etcfiles import MACHINE_RESOLV_CONF, machine_hosts
 from hoplab.cluster.images import program
 from hoplab.cluster.node import PodOnNode
-from hoplab.kube.types import Service
+from hoplab.kube.types import Container, Service
 from hoplab.labs.targets import Known, Place, parse
 from hoplab.net.machines import Machine
 from hoplab.net.namespaces import Namespace
@@ -49,14 +49,30 @@ class RunningLab:
         place = self.known().place(parse(target), namespace)
         return self.cluster.namespaces()[place.name]
 
-    def environment(self, inside: Namespace, given: Mapping[str, str]) -> dict[str, str]:
-        """What a program inside finds in its environment: a login's basics, a pod's own, what the caller gave."""
-        pod = next((r.pod for r in self.cluster.running() if r.namespace == inside), None)
-        hostname = (pod.hostname or pod.meta.name) if pod is not None else inside.name
-        found = {"PATH": PATH, "HOME": "/root", "HOSTNAME": hostname, "LANG": "C.UTF-8"}
-        for container in pod.containers[:1] if pod is not None else ():
-            found.update(container.env)
+    def environment(
+        self, inside: Namespace, given: Mapping[str, str], container: Container | None = None
+    ) -> dict[str, str]:
+        """What a program inside finds in its environment: the basics, its container's variables, what the caller gave.
+
+        `container`: which of a pod's; the first one where none is named.
+        """
+        running = self._pod_of(inside)
+        found = {"PATH": PATH, "HOME": "/root", "HOSTNAME": inside.name, "LANG": "C.UTF-8"}
+        if running is not None:
+            found["HOSTNAME"] = running.pod.hostname or running.pod.meta.name
+            agent = self.cluster.nodes[running.pod.node_name]
+            chosen = container or next(iter(running.pod.containers), None)
+            if chosen is not None:
+                found.update(self.cluster.containers.variables(agent.as_running(running), chosen))
         return {**found, **given}
+
+    def _pod_of(self, inside: Namespace) -> PodOnNode | None:
+        for agent in self.cluster.nodes.values():
+            # Other threads ask as well: a list is made in one step, a loop over the dict itself is not.
+            for running in list(agent.pods.values()):
+                if running.namespace == inside:
+                    return running
+        return None
 
     def session(self, inside: Namespace, spec: SessionSpec, descriptors: list[int]) -> None:
         """Run a program inside for somebody who waits at the last of the descriptors.  Raises SpawnFailed."""

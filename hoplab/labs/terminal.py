@@ -55,11 +55,20 @@ def _plain(lab: str | None, request: Exec, *, interactive: bool) -> tuple[int, s
 
 
 def _end(opened: Channel) -> tuple[int, str]:
+    """Wait for the program's end."""
+    while True:
+        ended = _told(opened)
+        if ended is not None:
+            return ended
+
+
+def _told(opened: Channel) -> tuple[int, str] | None:
+    """Take one message: exit code and fault when it tells the program's end, None when it tells its start."""
     try:
         message, _descriptors = asking.answer(opened)
     except LabGone as error:
         raise LabGone("the lab ended while the program ran") from error
-    return int(message["exit"]), str(message.get("error", ""))
+    return (int(message["exit"]), str(message.get("error", ""))) if "exit" in message else None
 
 
 @contextmanager
@@ -99,8 +108,7 @@ def _on_terminal(lab: str | None, request: Exec, *, interactive: bool) -> tuple[
     before = signal.signal(signal.SIGWINCH, resized)
     try:
         with _passing_on(opened), _raw(0 if interactive else None):
-            _relay(opened, ours, interactive=interactive)
-            return _end(opened)
+            return _relay(opened, ours, interactive=interactive)
     finally:
         signal.signal(signal.SIGWINCH, before)
         os.close(ours)
@@ -124,26 +132,28 @@ def _raw(descriptor: int | None) -> Iterator[None]:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
-def _relay(opened: Channel, ours: int, *, interactive: bool) -> None:
-    """Copy until the program has ended and all that it wrote is out."""
+def _relay(opened: Channel, ours: int, *, interactive: bool) -> tuple[int, str]:
+    """Copy until the program has ended and all that it wrote is out; its exit code and fault."""
     poll = select.poll()
     poll.register(ours, select.POLLIN)
     poll.register(opened.fileno(), select.POLLIN)
     if interactive:
         poll.register(0, select.POLLIN)
-    ended = False
+    ended: tuple[int, str] | None = None
     while True:
-        ready = dict(poll.poll(0 if ended else None))
-        if ended and ours not in ready:
-            return
-        if ours in ready and not _copied(ours, 1):
-            # Nobody has the other end any more.
-            return
+        ready = dict(poll.poll(None if ended is None else 0))
+        if ours in ready:
+            if not _copied(ours, 1):
+                # Nobody has the other end any more.
+                return ended or _end(opened)
+        elif ended is not None:
+            return ended
         if 0 in ready and not _copied(0, ours):
             poll.unregister(0)
-        if opened.fileno() in ready and not ended:
-            ended = True
-            poll.unregister(opened.fileno())
+        if opened.fileno() in ready and ended is None:
+            ended = _told(opened)
+            if ended is not None:
+                poll.unregister(opened.fileno())
 
 
 def _copied(source: int, target: int) -> bool:

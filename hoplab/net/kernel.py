@@ -127,3 +127,21 @@ def arm_timerfd(fd: int, seconds: float | None) -> None:
     whole_ns = 0 if seconds is None else max(1, int(seconds * 1e9))
     value = struct.pack("@qqqq", 0, 0, whole_ns // 1_000_000_000, whole_ns % 1_000_000_000)
     _checked(_libc.timerfd_settime(fd, 0, value, None), "timerfd_settime")
+
+
+IN_MODIFY = 2
+
+
+def inotify() -> int:
+    """A descriptor that tells of changed files, inotify_init1(2), which Python lacks.  Raises OSError."""
+    return _descriptor(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify_init1")
+
+
+def watch_file(descriptor: int, path: str) -> int:
+    """Have an inotify descriptor tell when the file is written to; the watch's number.  Raises OSError."""
+    return _descriptor(_libc.inotify_add_watch(descriptor, path.encode(), IN_MODIFY), f"inotify_add_watch {path}")
+
+
+def _descriptor(result: int, what: str) -> int:
+    _checked(min(result, 0), what)
+    return int(result)

@@ -3,7 +3,8 @@
 A minder, forked from the zygote, steps into the namespaces, starts the program as the
 leader of a session of its own, and is the only one who talks to the waiting side: over
 a socket of the kind SOCK_SEQPACKET it takes {"signal": N} for the program's process
-group, and tells {"exit": code} in the end (128 + N when signal N ended it).  The
+group, tells {} when the program was executed, and {"exit": code} in the end (128 + N
+when signal N ended it; with {"error": why} when it could not be executed).  The
 program's input and output are the waiting side's own descriptors, so bytes, end of file
 and a closed pipe are as exact as without a lab in between.  When the waiting side goes
 first, the program is told (SIGHUP) and then ended.
@@ -58,11 +59,18 @@ def mind(request: Mapping[str, Any], descriptors: Sequence[int], told: int) -> N
 def _mind(child: int, waiting: socket.socket, heard: int) -> NoReturn:
     ended = os.pidfd_open(child)
     poll = select.poll()
-    poll.register(ended, select.POLLIN)
-    poll.register(waiting, select.POLLIN)
+    for descriptor in (ended, waiting.fileno(), heard):
+        poll.register(descriptor, select.POLLIN)
+    why = ""
     deadline: int | None = None
     while True:
         ready = dict(poll.poll(deadline))
+        if heard in ready:
+            # Closed by the very exec, or else it tells why there was none.
+            poll.unregister(heard)
+            why = os.read(heard, 4096).decode(errors="replace")
+            if not why:
+                _tell(waiting, {})
         if ended in ready:
             break
         if waiting.fileno() in ready and not _pass_on(child, waiting):
@@ -70,16 +78,19 @@ def _mind(child: int, waiting: socket.socket, heard: int) -> NoReturn:
             _signal(child, signal.SIGHUP)
             _signal(child, signal.SIGCONT)
             deadline = GRACE_MS
-        elif not ready:
+        elif not ready and deadline is not None:
             _signal(child, signal.SIGKILL)
             deadline = None
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
-    why = os.read(heard, 4096).decode(errors="replace")
     answer = {"exit": code if code >= 0 else 128 - code, **({"error": why} if why else {})}
-    with contextlib.suppress(OSError):
-        waiting.send(json.dumps(answer).encode())
+    _tell(waiting, answer)
     os._exit(0)
+
+
+def _tell(waiting: socket.socket, message: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        waiting.send(json.dumps(message).encode())
 
 
 def _pass_on(child: int, waiting: socket.socket) -> bool:
