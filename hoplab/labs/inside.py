@@ -73,6 +73,7 @@ def live(plan: Plan, doors: Doors) -> int:
 def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
     from hoplab.cluster.applying import apply
     from hoplab.cluster.cluster import Cluster
+    from hoplab.cluster.following import Follower
     from hoplab.kube import convert
     from hoplab.labs import addons
     from hoplab.labs.control import ControlServer
@@ -104,6 +105,7 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
 
     api = ApiServer(cluster.store, cluster.ranges, Pods(lab, book), doors.identity, plan.options.seed)
     api.start(doors.api)
+    follower = Follower(cluster)
     server = ControlServer(lab, doors.control)
     for warning in (*plan.loaded.warnings, *cluster.warnings):
         print(f"lab.py: note: {warning}", file=sys.stderr)
@@ -122,6 +124,7 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
         book.sweep()
     server.close()
     api.close()
+    follower.close()
     return 0
 
 
