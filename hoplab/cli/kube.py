@@ -10,8 +10,8 @@ import click
 from hoplab.cli.choices import lab_option
 from hoplab.errors import CannotRunHere
 
-SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": True, "help_option_names": []}
-"""--name LAB first is ours, all else is kubectl's, --help too."""
+SETTINGS = {"allow_interspersed_args": False, "ignore_unknown_options": True}
+"""--name LAB and --help are ours where they come first, all else is kubectl's."""
 
 
 @click.command()
@@ -22,13 +22,14 @@ def kubeconfig(name: str | None) -> int:
     return 0
 
 
-@click.command(context_settings=SETTINGS, add_help_option=False)
+@click.command(context_settings=SETTINGS)
 @lab_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def kubectl(arguments: tuple[str, ...], name: str | None) -> int:
     """kubectl itself, against a running lab: lab.py kubectl get pods -o wide
 
-    Its exit code is this command's.  Where several labs are running, --name LAB comes first.
+    Its exit code is this command's.  Where several labs are running, --name LAB comes first.  `lab.py kubectl help`
+    shows kubectl's own help.
     """
     from hoplab.setup.programs import find
 
