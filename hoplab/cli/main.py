@@ -21,6 +21,7 @@ from hoplab.cli.endings import end_by_signal, guarded
 COMMANDS: Mapping[str, str] = {
     "scenario": "hoplab.cli.scenario",
     "check": "hoplab.cli.check",
+    "diff": "hoplab.cli.diff",
     "rules": "hoplab.cli.rules",
     "up": "hoplab.cli.life:up",
     "ps": "hoplab.cli.life:ps",

@@ -75,7 +75,7 @@ def _story(run: RunReport, verbosity: int, explain: Explain) -> Iterator[Rendera
         yield Text("")
         if like:
             yield _head(number, flow)
-            yield _indented(2, Text(f"the same way as flow {like}", _QUIET))
+            yield line_of(2, Text(f"the same way as flow {like}", _QUIET))
         else:
             yield from _flow(number, flow, verbosity, explain)
     yield from _checks(run)
@@ -110,49 +110,49 @@ def _flow(number: int, flow: Flow, verbosity: int, explain: Explain) -> Iterator
         head = Text.assemble((f"leg {leg.number}  ", "bold"), (visible(leg.flow.sender, LONGEST), _NAME))
         head.append(" goes on in a connection of its own" if not leg.reused else " goes on in a connection it has kept")
         head.append("  ").append(leg.flow.outcome, f"bold {_OUTCOME_STYLE[leg.flow.outcome]}")
-        yield _indented(2, head)
+        yield line_of(2, head)
         for words in (*leg.joined_by, *filter(None, [leg.proxy_header]), *leg.forwarded):
-            yield _indented(4, Text(visible(words, 2 * LONGEST), "magenta"))
+            yield line_of(4, Text(visible(words, 2 * LONGEST), "magenta"))
         yield from _told(leg.flow, verbosity, explain)
     if flow.beyond:
-        yield _indented(2, Text(visible(flow.beyond, 2 * LONGEST), _QUIET))
+        yield line_of(2, Text(visible(flow.beyond, 2 * LONGEST), _QUIET))
 
 
 def _told(flow: Flow, verbosity: int, explain: Explain) -> Iterator[RenderableType]:
     """One connection, or one exchange of datagrams: why it failed, its ways, its packets."""
     if flow.reason:
-        yield _indented(2, Text(visible(flow.reason, 4 * LONGEST), _OUTCOME_STYLE[flow.outcome]))
+        yield line_of(2, Text(visible(flow.reason, 4 * LONGEST), _OUTCOME_STYLE[flow.outcome]))
     for reason in flow.reasons:
         yield from _why(reason)
     for title, hops in (("there", flow.forward), ("back", flow.reply)):
         if hops:
-            yield _indented(2, Text(title, "underline"))
+            yield line_of(2, Text(title, "underline"))
             previous = hops[0].time_ns
             for place, hop in enumerate(hops):
                 yield from _hop(hop, hop.time_ns - previous, place in (0, len(hops) - 1), verbosity, explain)
                 previous = hop.time_ns
     others = [("←" if p.reply else "→") + p.label + ("(again)" if p.retransmission else "") for p in flow.passages]
     if len(others) > bool(flow.forward) + bool(flow.reply):
-        yield _indented(2, Text("all packets  " + " ".join(others), _QUIET))
+        yield line_of(2, Text("all packets  " + " ".join(others), _QUIET))
     if verbosity > 0:
         for entry in flow.conntrack:
             told = f"conntrack {entry.node}: {_tuple(entry.original)}, answer as {_tuple(entry.reply)}"
-            yield _indented(2, Text(visible(f"{told} {entry.tcp_state}".rstrip(), 2 * LONGEST), _QUIET))
+            yield line_of(2, Text(visible(f"{told} {entry.tcp_state}".rstrip(), 2 * LONGEST), _QUIET))
         if flow.response:
-            yield _indented(2, Text(f"answer  {visible(flow.response, 2 * LONGEST)}", _QUIET))
+            yield line_of(2, Text(f"answer  {visible(flow.response, 2 * LONGEST)}", _QUIET))
 
 
 def _why(reason: Reason) -> Iterator[RenderableType]:
     """The reason first, then what proves it and what to do."""
     told = Text.assemble(("why  ", _QUIET), (reason.cause, "bold red"), " in ", (visible(reason.node, LONGEST), _NAME))
-    yield _indented(2, told.append(f": {visible(reason.words, 4 * LONGEST)}"))
+    yield line_of(2, told.append(f": {visible(reason.words, 4 * LONGEST)}"))
     about = [("about", reason.object), ("last seen", reason.last_seen)]
     about += [("evidence", one) for one in reason.evidence]
     about += [("next", reason.next_step)] if reason.next_step != reason.experiment else []
     about += [("to tell", reason.experiment)]
     for what, words in about:
         if words:
-            yield _indented(7, Text.assemble((f"{what:<9}  ", _QUIET), visible(words, 4 * LONGEST)))
+            yield line_of(7, Text.assemble((f"{what:<9}  ", _QUIET), visible(words, 4 * LONGEST)))
 
 
 def _hop(hop: Hop, since_ns: int, whole: bool, verbosity: int, explain: Explain) -> Iterator[RenderableType]:
@@ -161,11 +161,11 @@ def _hop(hop: Hop, since_ns: int, whole: bool, verbosity: int, explain: Explain)
     line.append(f"  {ttl}" if ttl else "")
     if since_ns > 0:
         line.append(f"  +{_duration(since_ns)}", _QUIET)
-    yield _indented(4, line)
+    yield line_of(4, line)
     if hop.tunnel:
-        yield _indented(8, Text(f"tunnel       {visible(hop.tunnel).replace('->', '→')}", "magenta"))
+        yield line_of(8, Text(f"tunnel       {visible(hop.tunnel).replace('->', '→')}", "magenta"))
     if whole and hop.before == hop.after:
-        yield _indented(8, Text(_tuple(hop.before)))
+        yield line_of(8, Text(_tuple(hop.before)))
     before, after = hop.before, hop.after
     for what, old, new in (
         ("destination", (before.dst, before.dport), (after.dst, after.dport)),
@@ -173,14 +173,14 @@ def _hop(hop: Hop, since_ns: int, whole: bool, verbosity: int, explain: Explain)
     ):
         if old != new:
             told = Text.assemble(f"{what:<11}  {endpoint(*old)} → ", (endpoint(*new), _CHANGED))
-            yield _indented(8, told)
+            yield line_of(8, told)
     for done, hit in decisive(hop):
-        yield _indented(10, _decision(hop, done, hit, explain))
+        yield line_of(10, _decision(hop, done, hit, explain))
     if verbosity > 0:
         for hit in hop.rules:
-            yield _indented(10, _every_rule(hit))
+            yield line_of(10, _every_rule(hit))
         for one in hop.conntrack:
-            yield _indented(
+            yield line_of(
                 10, Text(visible(f"conntrack: an answer comes as {_tuple(one.reply)} {one.tcp_state}".rstrip()), _QUIET)
             )
 
@@ -215,14 +215,14 @@ def _checks(run: RunReport) -> Iterator[RenderableType]:
 
 def _check(check: Check) -> Iterator[RenderableType]:
     mark = ("✓ ", "bold green") if check.passed else ("✗ ", "bold red")
-    yield _indented(2, Text.assemble(mark, visible(check.name, LONGEST)))
+    yield line_of(2, Text.assemble(mark, visible(check.name, LONGEST)))
     if check.passed:
         return
     told = [("expected", check.expected), ("observed", check.observed), *(("evidence", e) for e in check.evidence)]
     told += [("why", f"{reason.cause} in {reason.node}: {reason.words}") for reason in check.reasons]
     for what, words in told:
         style = "red" if what == "observed" else ""
-        yield _indented(6, Text.assemble((f"{what}  ", _QUIET), (visible(words, 4 * LONGEST), style)))
+        yield line_of(6, Text.assemble((f"{what}  ", _QUIET), (visible(words, 4 * LONGEST), style)))
 
 
 def _run(run: RunReport) -> Iterator[RenderableType]:
@@ -305,7 +305,8 @@ def _after(columns: int, text: Text) -> Text:
     return line
 
 
-def _indented(columns: int, text: Text) -> RenderableType:
+def line_of(columns: int, text: Text) -> RenderableType:
+    """A line that begins at a column; what does not fit goes on below it, further to the right."""
     return _Line(text, columns)
 
 

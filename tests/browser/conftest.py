@@ -32,7 +32,7 @@ MANIFESTS = ["{manifest}"]
 
 def run(lab):
     lab.node("node1").namespace.run(["iptables", "-t", "nat", "-F", "KUBE-POSTROUTING"])
-    sent = lab.host("client").send_tcp(lab.service("service-b"), balancer_picks="node1", name="without the masquerade")
+    sent = lab.host("client").send_tcp(lab.service("service-b"), balancer_picks="node1", name="service-b through node1")
     sent.expect_outcome("accepted", name="the client gets its answer")
 '''
 
@@ -106,3 +106,11 @@ def good(captures: Path) -> Path:
 @pytest.fixture(scope="session")
 def broken(captures: Path) -> Path:
     return captures / "broken" / "run.html"
+
+
+@pytest.fixture(scope="session")
+def beside(captures: Path) -> Path:
+    """The page of both runs beside each other."""
+    path = captures / "diff.html"
+    assert lab("diff", captures / "external-lb", captures / "broken", "--page", path).returncode == 1
+    return path

@@ -32,11 +32,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("which", ["good", "broken", "index", "hostile"])
-def test_axe_finds_nothing(visit: Any, captures: Path, hostile: Path, which: str) -> None:
+@pytest.mark.parametrize("which", ["good", "broken", "index", "hostile", "diff"])
+def test_axe_finds_nothing(visit: Any, captures: Path, hostile: Path, beside: Path, which: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    pages = {"good": "external-lb/run.html", "broken": "broken/run.html", "index": "index.html"}
+    pages = {"good": "external-lb/run.html", "broken": "broken/run.html", "index": "index.html", "diff": "diff.html"}
     path = hostile if which == "hostile" else captures / pages[which]
     with visit(path, reduced_motion="reduce") as tab:
         if which != "index":

@@ -169,6 +169,21 @@ def test_why_it_failed_stands_first_and_leads_to_the_hop(visit: Any, broken: Pat
         assert tab.locator(".marks text.lost").text_content() == "✗ not the answer"
 
 
+def test_two_runs_begin_at_their_first_divergence(visit: Any, beside: Path) -> None:
+    with visit(beside) as tab:
+        assert tab.locator(".lane").count() == 2
+        first = tab.locator(".divergences .first")
+        assert "flow service-b through node1, there, node1" in first.inner_text()
+        assert tab.locator(".hop .node").all_inner_texts() == ["node1", "node1"]
+        assert "source: client → node1 | client" in tab.locator(".apart").inner_text()
+        # Before it both are the same, for ports and frame numbers do not count.
+        tab.keyboard.press("ArrowLeft")
+        assert tab.locator(".apart").count() == 0
+        tab.keyboard.press("End")
+        first.locator("button").click()
+        assert tab.locator(".hop .node").all_inner_texts() == ["node1", "node1"]
+
+
 def test_the_spread_is_drawn_and_written(visit: Any, good: Path) -> None:
     with visit(good) as tab:
         plots = tab.locator(".plot")

@@ -6,10 +6,12 @@ const walk = new Walk(data);
 const walked = walk.lanes.length ? walk : null;
 why(data, walked);
 divergences(data, walked);
-data.runs.forEach((run, number) => {
-  const side = data.runs.length > 1 ? "AB"[number] : "";
-  byId("parts").append(...[spread(run, side), checks(run, walked, side), about(run, side)].filter(Boolean));
-});
+for (const part of [spread, checks, about]) {
+  data.runs.forEach((run, number) => {
+    const node = part(run, data.runs.length > 1 ? "AB"[number] : "", walked);
+    if (node) byId("parts").append(node);
+  });
+}
 byId("bottom").append(el("p", {}, "Everything here was seen on interfaces, in rule traces and in connection tracking during the run. Keys: ", el("kbd", {}, "←"), " ", el("kbd", {}, "→"), " step, ", el("kbd", {}, "space"), " play or pause, ", el("kbd", {}, "Home"), " ", el("kbd", {}, "End"), " first and last."));
 walk.fromAddress();
 addEventListener("hashchange", () => walk.fromAddress());

@@ -68,7 +68,7 @@ function checkNode(check, run, walk, open) {
   return el("li", { class: check.passed ? "" : "failed" }, open ? [el("p", { class: "check-name" }, head), body] : el("details", {}, el("summary", {}, head), body));
 }
 
-function checks(run, walk, side) {
+function checks(run, side, walk) {
   const id = `checks-${side || "a"}`;
   const more = run.checks_made - run.checks.length;
   return el("section", { class: "part", "aria-labelledby": id }, el("h2", { id }, `${side ? `Run ${side}: c` : "C"}hecks: ${run.checks_held === run.checks_made && run.checks_made ? "all hold" : `${run.checks_held} of ${run.checks_made} hold`}`), el("ul", { class: "checks" }, run.checks.map((check) => checkNode(check, run, walk, false))), more > 0 && el("p", {}, `${more} more checks, all of which hold, are in run.json.`));
@@ -101,20 +101,26 @@ function about(run, side) {
   return el("section", { class: "part", "aria-labelledby": id }, el("h2", { id }, `${side ? `Run ${side}` : "The run"}`), notes.length > 0 && el("ul", { class: "notes" }, notes.map((note) => el("li", {}, visible(note, 800)))), el("dl", { class: "facts-list" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, visible(name, 60)), el("dd", {}, visible(value, 80))))), run.flows_left_out > 0 && el("p", {}, `${count(run.flows_left_out, "more flow")} of this run went ways that are shown here already, or found no room: they are in run.json, and counted in the spread.`));
 }
 
+const SHOWN = 3;
+
 // Two runs: what differs, the first divergence first; each leads to its step.
 function divergences(data, walk) {
   if (data.kind !== "diff") return;
-  const { differences: found, ignored, same } = data.diff;
+  const { differences: found, count: all, ignored, settings, same } = data.diff;
+  const places = (one) => ["left", "right"].map((side, number) => data.runs[number].flows.findIndex((flow) => flow.name === one[`${side}_flow`]));
   const jump = (one) => {
-    const run = data.runs[0];
-    const left = run.flows.findIndex((flow) => flow.name === one.left_flow), right = data.runs[1].flows.findIndex((flow) => flow.name === one.right_flow);
-    if (left >= 0) walk.lanes[0].pick(left);
-    if (right >= 0) walk.lanes[1].pick(right);
-    const row = walk.rows.findIndex((steps, number) => walk.apart[number].length);
-    walk.go(Math.max(0, row));
+    const [left, right] = places(one);
+    walk.lanes[0].pick(left);
+    walk.lanes[1].pick(right);
+    const side = one.left_hop >= 0 ? 0 : 1, lane = walk.lanes[side];
+    const number = packetsOf(lane.flow).findIndex((packet) => packet.hops === lane.flow[one.way]);
+    if (one.way && number >= 0) walk.jump(lane, number, side ? one.right_hop : one.left_hop);
     walk.root.focus({ preventScroll: true });
     walk.root.scrollIntoView({ behavior: calm() ? "auto" : "smooth" });
   };
-  const item = (one, number) => el("li", { class: number === 0 ? "first" : "" }, el("p", {}, number === 0 && el("b", {}, "First: "), one.left_flow !== undefined && walk && walk.lanes.length > 1 ? el("button", { type: "button", class: "evidence", onclick: () => jump(one) }, visible(one.where, 300)) : visible(one.where, 300)), el("dl", {}, el("dt", {}, "A"), el("dd", {}, visible(one.left, 500)), el("dt", {}, "B"), el("dd", {}, visible(one.right, 500))));
-  byId("why").prepend(el("section", { class: same ? "part same" : "why differs", "aria-labelledby": "differs" }, el("h2", { id: "differs" }, same ? "Both runs tell the same" : `Where they differ: ${count(found.length, "difference")}`), found.length > 0 && el("ol", { class: "divergences" }, found.slice(0, 40).map(item)), found.length > 40 && el("p", {}, `and ${found.length - 40} more`), el("p", { class: "quiet" }, `Not compared: ${ignored.join("; ")}.`)));
+  const leads = (one) => walk && walk.lanes.length > 1 && one.left_flow && one.right_flow && places(one).every((place) => place >= 0);
+  const item = (one, number) => el("li", { class: number === 0 ? "first" : "" }, el("p", {}, number === 0 && el("b", {}, "First divergence: "), leads(one) ? el("button", { type: "button", class: "evidence", onclick: () => jump(one) }, visible(one.where, 300)) : visible(one.where, 300), el("b", {}, ` ${visible(one.what, 60)}`)), el("dl", {}, el("dt", {}, "A"), el("dd", {}, visible(one.left, 500)), el("dt", {}, "B"), el("dd", {}, visible(one.right, 500))));
+  const chosen = settings.map(([name, one, other]) => el("li", {}, el("b", {}, visible(name, 60)), ` A ${visible(one, 80)}, B ${visible(other, 80)}`));
+  byId("why").prepend(el("section", { class: same ? "part same" : "why differs", "aria-labelledby": "differs" }, el("h2", { id: "differs" }, same ? "Both runs saw the same" : `Where they differ: ${count(all, "difference")}`), found.length > 0 && el("ol", { class: "divergences" }, found.slice(0, SHOWN).map(item)), found.length > SHOWN && el("details", {}, el("summary", {}, `${all - SHOWN} more`), el("ol", { class: "divergences", start: SHOWN + 1 }, found.slice(SHOWN).map((one, number) => item(one, number + SHOWN)))), chosen.length > 0 && el("p", {}, "Chosen differently:"), chosen.length > 0 && el("ul", {}, chosen), el("p", { class: "quiet" }, `Not compared: ${ignored.join("; ")}.`)));
+  if (found.length && leads(found[0])) { const top = scrollY; jump(found[0]); document.activeElement.blur(); scrollTo(0, top); }
 }

@@ -112,6 +112,7 @@ function differences(left, right, rules) {
     "deciding rules": decisiveOf(step.hop, mine).map((rule) => rule.does).join(", "),
     "how it ended": step.lost || "",
   });
-  const one = facts(left, rules[0]), other = facts(right, rules[1]);
+  const told = (step, mine) => (step.hop.facts ? { ...step.hop.facts, "how it ended": step.lost || "" } : facts(step, mine));
+  const one = told(left, rules[0]), other = told(right, rules[1]);
   return Object.keys(one).filter((fact) => one[fact] !== other[fact]).map((fact) => `${fact}: ${one[fact] || "none"} | ${other[fact] || "none"}`);
 }

@@ -63,7 +63,8 @@ class Walk {
     const whole = el("input", { type: "checkbox", id: "whole" });
     whole.addEventListener("change", () => { this.whole = whole.checked; this.chosen(); });
     this.wholeBox = whole;
-    this.head.append(el("label", { class: "check" }, whole, " every packet of the exchange"));
+    // Two runs that were read from their JSON tell the hops of the first packet and of its answer only.
+    if (!this.two) this.head.append(el("label", { class: "check" }, whole, " every packet of the exchange"));
     return bar;
   }
 
