@@ -302,6 +302,7 @@ class Cluster:
         changed |= self.kubelets.sync()
         changed |= self._publisher.run()
         changed |= self._sync_rules(always)
+        self.containers.refresh()
         changed |= self._sync_ingress()
         changed |= self._sync_dns()
         new, self._told = self.kubelets.warnings[self._told :], len(self.kubelets.warnings)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from hoplab.cluster.containers import kind_of
+from hoplab.cluster.containers import kind_of, stop_signal
 from hoplab.cluster.handlers import Handlers, Handling
 from hoplab.cluster.images import program
 from hoplab.cluster.node import NodeAgent, PodOnNode
@@ -143,12 +143,18 @@ class PodWorker:
     def watch(self) -> None:
         """Look whether a process of the pod has ended."""
         for name, run in list(self.runs.items()):
+            if name not in self._pids and kind_of(self._containers[name]) == "ingress":
+                # Its nginx starts later, with its first configuration.
+                self._process(name)
             pid = self._pids.get(name)
             if pid is None or run.state != "running" or self.agent.process(self.running, name) != pid:
                 continue  # A lesson may have stopped it: then it stays so.
             code = self.agent.ended(pid)
             if code is not None:
                 self._pids.pop(name)
+                # With a container's first process go all others: nginx' workers would serve on.
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
                 self.ended(name, code if code >= 0 else 128 - code, signal_number=max(0, -code))
 
     def ended(self, name: str, code: int, *, signal_number: int = 0, reason: str = "", message: str = "") -> None:
@@ -294,14 +300,14 @@ class PodWorker:
             self._hooks[name] = handling
 
     def _terminate(self, name: str, grace: float | None) -> None:
-        """SIGTERM, and SIGKILL after the grace (None: somebody else's timer does that)."""
+        """SIGTERM, or its image's own signal, and SIGKILL after the grace (None: somebody else's timer does that)."""
         self._told_to_end.add(name)
         pid = self._process(name)
         if pid is None:
             self.ended(name, 0)
             return
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, stop_signal(self._containers[name]))
         if grace is not None and name not in self._timers:
             self._timers[name] = self._tools.timers.after(grace, lambda: self._out_of_time(name))
 

@@ -6,6 +6,7 @@ its last words become a warning of the run, as `kubectl describe` would have the
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class ContainerRuntime:
         self._told: set[int] = set()
         self._warned: set[str] = set()
         self._to_start: set[tuple[int, str]] = set()
+        self._mounted: dict[int, tuple[Pod, Mapping[str, Mapping[str, str]]]] = {}
+        """pid of a pod's holder -> the pod, and the files of its volumes as they were written last"""
         self._found: dict[str, Found | None] = {}
 
     def program_path(self, name: str) -> Found | None:
@@ -70,6 +73,8 @@ class ContainerRuntime:
     def start(self, running: RunningPod, container: Container) -> bool:
         """Start a container that is a program; False for one that something else stands in for."""
         kind = kind_of(container)
+        if running.pod.volumes and running.namespace.pid not in self._mounted:
+            self._mounted[running.namespace.pid] = running.pod, pod_values.volumes(running.pod, self._find)[0]
         if kind == "stand-in":
             return False
         if kind == "command":
@@ -105,6 +110,24 @@ class ContainerRuntime:
             return False
         self._to_start.discard(key)
         return True
+
+    def refresh(self) -> None:
+        """Bring the files of volumes up to date with their ConfigMaps and Secrets.
+
+        As the kubelet does it, but at once; files of their own (subPath) stay as they are, there as here.
+        """
+        for pid, (pod, before) in list(self._mounted.items()):
+            now, _warnings = pod_values.volumes(pod, self._find)
+            if now == before:
+                continue
+            try:
+                for path, files in now.items():
+                    _rewrite(pid, path, before.get(path, {}), files)
+            except OSError:
+                # The pod went meanwhile, and its files with it.
+                del self._mounted[pid]
+                continue
+            self._mounted[pid] = pod, now
 
     def variables(self, running: RunningPod, container: Container) -> dict[str, str]:
         """A container's environment variables."""
@@ -174,6 +197,16 @@ class ContainerRuntime:
             if warning not in self._warned:
                 self._warned.add(warning)
                 self._warn(warning)
+
+
+def _rewrite(pid: int, path: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    if "" in now:
+        return
+    for name, text in now.items():
+        if before.get(name) != text:
+            programs.write_inside(pid, f"{path}/{name}", text)
+    for name in before.keys() - now.keys():
+        os.unlink(f"/proc/{pid}/root{path}/{name}")
 
 
 _GET_IT = "python3 lab.py --setup unpacks it"

@@ -98,6 +98,7 @@ spec:
 """
 SCRIPT = """
 MANIFESTS = ["programs.yaml"]
+CHANGED = "{apiVersion: v1, kind: ConfigMap, metadata: {name: site}, data: {greeting: changed}}"
 
 def run(lab):
     node = lab.host("node2")
@@ -111,6 +112,9 @@ def run(lab):
         lab.check("shell", True, "", log.read())
     with open(lab.pod("web").log) as log:
         lab.check("access log", '"GET /?token=' in log.read(), "a line for each request", "")
+    inside = lab.pod("shell").namespace
+    lab.apply(CHANGED)
+    lab.check("followed", True, "", inside.run(["cat", "/deep/er/greeting", "/keys/password"]).stdout)
     lab.check("ip", True, "", lab.pod("shell").ips[0])
 """
 
@@ -145,6 +149,10 @@ def test_a_command_has_its_environment_and_its_volumes_and_can_not_touch_the_mac
     for path in ("/usr", "/tmp", "/etc", "/room", "/keys", "/deep"):
         left = Path(path) / "hoplab-was-here" if path in ("/usr", "/tmp", "/etc") else Path(path)
         assert not left.exists()
+
+
+def test_volumes_follow_their_config_map(report: Any) -> None:
+    assert observed(report, "followed") == "changedsesame"
 
 
 @pytest.mark.parametrize(
