@@ -48,20 +48,22 @@ def up(
     In the foreground it shows Mininet's prompt (`node1 ip a`, `pingall`) and ends when you leave; with --detach it
     runs until `lab.py down`.  Other terminals reach it by `lab.py exec`, `trace`, `capture` and `kubectl`.
     """
+    from hoplab.addons import ADDONS
     from hoplab.cli.runs import check_programs
     from hoplab.kube.load import load_files
     from hoplab.kube.objects import Loaded
-    from hoplab.labs import addons as known_addons
     from hoplab.labs import keeper, state
+    from hoplab.labs.addons import checked
     from hoplab.labs.inside import Plan
     from hoplab.scenario.options import RunOptions
 
     check_programs()
     state.check_name(name)
     options = RunOptions(**given).cluster(topology, DEFAULT_NODES)
-    loaded = load_files(files) if files else Loaded(())
-    wanted = known_addons.chosen(addons.split(",") if addons else ())
-    plan = Plan(name, options, loaded, tuple(str(file) for file in files), wanted)
+    wanted = [checked(each.strip()) for each in addons.split(",")] if addons else []
+    whole = [*(ADDONS[each].file for each in dict.fromkeys(wanted)), *files]
+    loaded = load_files(whole) if whole else Loaded(())
+    plan = Plan(name, options, loaded, tuple(str(file) for file in files))
 
     def guard(work: Callable[[], int]) -> int:
         return guarded(work, debug=debug)

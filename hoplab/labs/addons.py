@@ -1,68 +1,72 @@
-"""Addons: parts of the cluster that can be switched on and off, as minikube has them.
+"""Addons of a running lab: which are there, and switching one on or off.
 
-Each is a maker in the table below; what it makes lives as long as it is enabled.
+An addon is its objects (hoplab.addons), so it is enabled when the cluster has all of
+them, whoever applied or deleted them.  It serves when its workloads are ready.
 """
 
 from __future__ import annotations
 
 import difflib
-import importlib
-from collections.abc import Iterable, Mapping
-from typing import Protocol
 
-from hoplab.errors import InputError
+from hoplab.addons import ADDONS, objects
+from hoplab.cluster.cluster import Cluster
+from hoplab.errors import HoplabError, InputError
+from hoplab.kube.objects import KubeObject
+from hoplab.kube.store import Store
 from hoplab.labs.protocol import Addons
 from hoplab.labs.running import RunningLab
+from hoplab.net.loop import DeadlinePassed
+
+SERVES_WITHIN_S = 30.0
+COUNTED = ("Deployment", "ReplicationController", "ReplicaSet", "StatefulSet")
+"""Workloads that have a number of replicas."""
 
 
-class Addon(Protocol):
-    """What a module of the table has."""
-
-    def enable(self, lab: RunningLab) -> None:
-        """Bring it into the cluster; returns when it serves."""
-
-    def disable(self, lab: RunningLab) -> None:
-        """Take it out of the cluster."""
-
-
-ADDONS: Mapping[str, str] = {}
-"""Addon -> the module that is it."""
-
-
-def chosen(names: Iterable[str]) -> tuple[str, ...]:
-    """These addons, each once.  Raises InputError with the nearest name."""
-    return tuple(dict.fromkeys(_known(name.strip()) for name in names))
-
-
-def _known(name: str) -> str:
-    if name in ADDONS:
-        return name
-    near = difflib.get_close_matches(name, ADDONS, 1, 0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise InputError(f"no addon is called {name!r}.{hint} There are: {', '.join(ADDONS) or 'none'}")
+def checked(name: str) -> str:
+    """The name, if an addon has it.  Raises InputError with the nearest one."""
+    if name not in ADDONS:
+        near = difflib.get_close_matches(name, ADDONS, 1, 0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(f"no addon is called {name!r}.{hint} There are: {', '.join(ADDONS)}")
+    return name
 
 
 def asked(lab: RunningLab, request: Addons) -> list[list[object]]:
-    """Do what a request says; the addons there are, each with whether it is enabled.  Raises InputError."""
+    """Do what a request says; the addons there are, each with whether it is enabled.
+
+    Raises InputError for a name that is none, HoplabError for an addon that does not come to serve.
+    """
     if request.action not in ("list", "enable", "disable"):
         raise InputError(f"expected list, enable or disable, found {request.action!r}")
     if request.action == "enable":
-        enable(lab, request.name)
+        _enable(lab.cluster, checked(request.name))
     elif request.action == "disable":
-        name = _known(request.name)
-        if name in lab.addons:
-            _addon(name).disable(lab)
-            lab.addons.remove(name)
-    return [[name, name in lab.addons] for name in sorted(ADDONS)]
+        lab.cluster.delete([each.key for each in objects([checked(request.name)]).objects], grace=None)
+    return [[name, enabled(lab.cluster.store, name)] for name in sorted(ADDONS)]
 
 
-def enable(lab: RunningLab, name: str) -> None:
-    """Bring an addon into the cluster; one that is there already is fine.  Raises InputError."""
-    if _known(name) not in lab.addons:
-        _addon(name).enable(lab)
-        lab.addons.append(name)
+def enabled(store: Store, name: str) -> bool:
+    """Whether every object of an addon is there, and none is on its way out."""
+    found = (store.find(each.kind, each.meta.name, each.meta.namespace) for each in objects([name]).objects)
+    return all(each is not None and not each.deleting for each in found)
 
 
-def _addon(name: str) -> Addon:
-    found: Addon = importlib.import_module(ADDONS[name])
+def _enable(cluster: Cluster, name: str) -> None:
+    wanted = objects([name]).objects
+    cluster.apply(wanted)
+    try:
+        cluster.loop.run_until(lambda: not _unready(cluster.store, wanted), SERVES_WITHIN_S, "its pods to be ready")
+    except DeadlinePassed as error:
+        raise HoplabError(f"addon {name}: {error}; not ready: {', '.join(_unready(cluster.store, wanted))}") from error
+
+
+def _unready(store: Store, wanted: tuple[KubeObject, ...]) -> list[str]:
+    """Workloads among these objects that have fewer ready pods than they want."""
+    found = []
+    for each in wanted:
+        if each.kind in COUNTED:
+            there = store.find(each.kind, each.meta.name, each.meta.namespace)
+            replicas = each.spec.get("replicas", 1)
+            if there is None or there.status.get("readyReplicas", 0) < replicas:
+                found.append(f"{each.kind} {each.meta.namespace}/{each.meta.name}")
     return found

@@ -31,13 +31,12 @@ READY = b"ready\n"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What lab is to be: its cluster, the objects in it from the start, the addons that are on."""
+    """What lab is to be: its cluster, the objects in it from the start, the files that they came from."""
 
     name: str
     options: ClusterOptions
     loaded: Loaded
     files: tuple[str, ...] = ()
-    addons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +74,6 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
     from hoplab.cluster.cluster import Cluster
     from hoplab.cluster.following import Follower
     from hoplab.kube import convert
-    from hoplab.labs import addons
     from hoplab.labs.control import ControlServer
     from hoplab.labs.podlogs import LogBook
     from hoplab.labs.pods import Pods
@@ -98,8 +96,6 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
     if plan.options.topology != "single" and plan.options.way_out == "masquerade":
         cluster.masquerade_outbound()
     lab = RunningLab(plan.name, cluster, zygote, crafter, plan.options.seed)
-    for name in plan.addons:
-        addons.enable(lab, name)
     importing.join()
     from hoplab.api.server import ApiServer
 

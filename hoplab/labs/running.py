@@ -36,8 +36,6 @@ class RunningLab:
     jobs: list[Callable[[], None]] = field(default_factory=list)
     traces: int = 0
     """How many `trace`s there were: each gets ports and tokens of its own."""
-    addons: list[str] = field(default_factory=list)
-    """Those that are enabled, in that order."""
     ending: bool = False
 
     def known(self) -> Known:
