@@ -29,6 +29,7 @@ from hoplab.probe.crafter import Crafter
 from hoplab.probe.result import Probe
 from hoplab.scenario.acting import Finished
 from hoplab.scenario.lab import Lab
+from hoplab.scenario.notes import Note, silent
 from hoplab.scenario.runner import in_cluster
 
 ANSWERED = 8
@@ -47,6 +48,7 @@ def run(
     zygote: Zygote,
     crafter: Crafter,
     sabotage: Callable[[Lab], None] | None = None,
+    note: Note = silent,
 ) -> Finished:
     """Run a check file in this sandbox.  Raises as `hoplab.scenario.runner.run`."""
 
@@ -54,7 +56,7 @@ def run(
         _Run(file, lab).play()
 
     options = replace(file.options, reserved=frozenset(wanted_addresses(file)))
-    return in_cluster("check", file.name, options, file.loaded, captures, play, zygote, crafter, sabotage)
+    return in_cluster("check", file.name, options, file.loaded, captures, play, zygote, crafter, sabotage, note)
 
 
 def wanted_addresses(file: CheckFile) -> Iterator[str]:

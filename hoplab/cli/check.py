@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hoplab.net.zygote import Zygote
     from hoplab.probe.crafter import Crafter
     from hoplab.scenario.acting import Finished
+    from hoplab.scenario.notes import Note
 
 
 @click.command()
@@ -58,9 +59,9 @@ def command(
 
 
 def _start(file: CheckFile) -> Start:
-    def start(zygote: Zygote, crafter: Crafter, captures: Path) -> Finished:
+    def start(zygote: Zygote, crafter: Crafter, captures: Path, note: Note) -> Finished:
         from hoplab.checks.running import run
 
-        return run(file, captures, zygote, crafter)
+        return run(file, captures, zygote, crafter, note=note)
 
     return start

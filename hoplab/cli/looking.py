@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hoplab.net.zygote import Zygote
     from hoplab.probe.crafter import Crafter
     from hoplab.scenario.acting import Finished
+    from hoplab.scenario.notes import Note
 
 
 @click.command()
@@ -104,7 +105,7 @@ def _fresh(
     options = RunOptions(**given).cluster(topology, DEFAULT_NODES)
     loaded = load_files(files)
 
-    def start(zygote: Zygote, crafter: Crafter, captures: Path) -> Finished:
+    def start(zygote: Zygote, crafter: Crafter, captures: Path, note: Note) -> Finished:
         from hoplab.labs.running import known
         from hoplab.labs.tracing import send
         from hoplab.scenario.lab import Lab
@@ -113,7 +114,7 @@ def _fresh(
         def play(lab: Lab) -> None:
             send(lab, question, known(lab.cluster))
 
-        return in_cluster("trace", "trace", options, loaded, captures, play, zygote, crafter)
+        return in_cluster("trace", "trace", options, loaded, captures, play, zygote, crafter, note=note)
 
     return run_all({"trace": start}, Runs(as_json, verbosity, None, None, given["seed"], debug=debug))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hoplab.cli.endings import FAILED, INTERRUPTED, guarded, of_sandbox, say
+from hoplab.cli.progress import Progress
 from hoplab.errors import CannotRunHere, InputError
 
 if TYPE_CHECKING:
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from hoplab.probe.crafter import Crafter
     from hoplab.report.run import RunReport
     from hoplab.scenario.acting import Finished
+    from hoplab.scenario.notes import Note
 
 CANNOT = CannotRunHere.exit_code
 DEFAULT_CAPTURES = Path(__file__).resolve().parents[2] / "captures"
 
-Start = Callable[["Zygote", "Crafter", Path], "Finished"]
-"""Runs something in the sandbox; called there, as process 1, with the folder for its files."""
+Start = Callable[["Zygote", "Crafter", Path, "Note"], "Finished"]
+"""Runs something in the sandbox; called there, as process 1, with the folder for its files and a reader of notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def run_all(starts: Mapping[str, Start], runs: Runs) -> int:
     tell = _Telling(runs.as_json, runs.verbosity, many=len(starts) > 1)
     worst, reports = 0, []
     for name, start in starts.items():
-        code, report = _in_sandbox(start, captures, tell, runs)
+        code, report = _in_sandbox(name, start, captures, tell, runs)
         worst = worst or code
         if code in (INTERRUPTED, CANNOT):
             return code
@@ -135,7 +137,7 @@ class _Telling:
 
 
 def _in_sandbox(
-    start: Start, captures: Path, tell: Callable[[Finished], None], runs: Runs
+    name: str, start: Start, captures: Path, tell: Callable[[Finished], None], runs: Runs
 ) -> tuple[int, RunReport | None]:
     """One run in a sandbox of its own: its exit code, and its report when a JUnit file wants it and there is one."""
     import pickle
@@ -148,7 +150,8 @@ def _in_sandbox(
     with tempfile.TemporaryFile() as handed:
 
         def inside() -> int:
-            report = _run(start, captures, user, tell, pause=runs.pause)
+            progress = Progress(name, shown=not runs.as_json)
+            report = _run(start, captures, user, tell, progress, pause=runs.pause)
             if runs.junit is not None:
                 pickle.dump(report, handed)
                 handed.flush()
@@ -174,7 +177,13 @@ def _files_owner(captures: Path) -> tuple[int, int] | None:
 
 
 def _run(
-    start: Start, captures: Path, user: tuple[int, int] | None, tell: Callable[[Finished], None], *, pause: bool
+    start: Start,
+    captures: Path,
+    user: tuple[int, int] | None,
+    tell: Callable[[Finished], None],
+    progress: Progress,
+    *,
+    pause: bool,
 ) -> RunReport:
     """In the sandbox, as process 1."""
     _reach(captures)
@@ -183,7 +192,8 @@ def _run(
     from hoplab.probe.crafter import CrafterProcess
 
     zygote, crafter = Zygote(), CrafterProcess()
-    finished = start(zygote, crafter, captures)
+    with progress:
+        finished = start(zygote, crafter, captures, progress.note)
     if user is not None and finished.report.artifacts:
         _hand_over(Path(next(iter(finished.report.artifacts.values()))).parent, user)
     tell(finished)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hoplab.net.zygote import Zygote
     from hoplab.probe.crafter import Crafter
     from hoplab.scenario.acting import Finished
+    from hoplab.scenario.notes import Note
 
 
 @click.command(epilog="A NAME may also be the path of a script of your own: ./my_scenario.py")
@@ -63,11 +64,11 @@ def command(debug: bool, /, names: tuple[str, ...], verbose: int, quiet: bool, *
 
 
 def _start(name: str, given: dict[str, Any]) -> Start:
-    def start(zygote: Zygote, crafter: Crafter, captures: Path) -> Finished:
+    def start(zygote: Zygote, crafter: Crafter, captures: Path, note: Note) -> Finished:
         from hoplab.scenario.options import RunOptions
         from hoplab.scenario.runner import run
 
-        return run(name, RunOptions(**given, captures=captures), zygote, crafter)
+        return run(name, RunOptions(**given, captures=captures), zygote, crafter, note=note)
 
     return start
 

@@ -30,6 +30,7 @@ from hoplab.scenario.drawing import options_of, topology_of
 from hoplab.scenario.foretelling import Foreteller
 from hoplab.scenario.inquiry import Inquiry
 from hoplab.scenario.lab import Lab, target
+from hoplab.scenario.notes import Note, silent
 from hoplab.watch.observer import Observer
 
 
@@ -52,6 +53,7 @@ class Play:
     act: Callable[[Lab], None]
     seed: int
     captures: Path
+    note: Note = silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ def act(
         comments = frame_comments(done.report.flows, done.evidence.frames, done.explain)
         write_pcapng(path, done.evidence.frames, done.evidence.interfaces, comments, names(cluster), title)
 
+    play.note("the files of the run")
     left = leave(done.report, play.captures / play.name, done.explain, capture)
     return Finished(left, done.explain, lambda: _stay(cluster))
 
@@ -107,6 +110,7 @@ def played(
         foreteller, inquiry = Foreteller(cluster), Inquiry(cluster)
         inquiry.asker.remember(namespaces.values())
         lab = Lab(cluster, observer, prober, play.seed, namespaces=namespaces, foreteller=foreteller, inquiry=inquiry)
+        lab.note = play.note
         probing = time.monotonic()
         try:
             if sabotage is not None:
@@ -117,6 +121,7 @@ def played(
             foreteller.close()
         if (agreement := foreteller.check()) is not None:
             lab.keep(agreement)
+        play.note("all that was seen, joined")
         evidence = observer.evidence()
         timings = {**cluster.timings_s, "probe": time.monotonic() - probing}
     for loss in evidence.losses:

@@ -30,6 +30,7 @@ from hoplab.probe.prober import Prober
 from hoplab.probe.result import Probe, ProbeResult
 from hoplab.scenario.foretelling import Foreteller
 from hoplab.scenario.inquiry import Inquiry
+from hoplab.scenario.notes import Note, silent
 from hoplab.scenario.sent import Sent
 from hoplab.watch.observer import Observer, Target
 
@@ -149,6 +150,7 @@ class Lab:
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     foreteller: Foreteller | None = None
     inquiry: Inquiry | None = None
+    note: Note = silent
 
     # Finding things
 
@@ -195,6 +197,7 @@ class Lab:
 
     def converge(self) -> None:
         """Have the controllers follow a change, and watch the pods that came."""
+        self.note("the cluster to follow a change")
         self.cluster.converge()
         self.watch_new()
 
@@ -248,6 +251,7 @@ class Lab:
 
     def check_health(self, timeout_s: float = 0.3) -> None:
         """Have the balancer ask the nodes now."""
+        self.note("the balancer to ask the nodes")
         self.cluster.check_health(timeout_s)
 
     def conntrack(self, node: str) -> list[ConntrackEvent]:
@@ -343,6 +347,9 @@ class Lab:
         """
         if self.foreteller is not None:
             self.foreteller.look()
+        first = probes[0]
+        what = first.name if len(probes) == 1 else f"{len(probes)} probes from {first.sender}"
+        self.note(what)
         since = self.observer.mark()
         results = self.prober.send_many(probes, window=WINDOW)
         self.observer.quiesce()

@@ -27,6 +27,7 @@ from hoplab.net.loop import DeadlinePassed
 from hoplab.net.namespaces import CommandFailed
 from hoplab.net.zygote import SpawnFailed, Zygote
 from hoplab.scenario import scripts
+from hoplab.scenario.notes import Note, silent
 from hoplab.scenario.options import RunOptions
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run(
     crafter: Crafter,
     *,
     sabotage: Callable[[Lab], None] | None = None,
+    note: Note = silent,
 ) -> Finished:
     """Run one scenario in this sandbox.
 
@@ -64,7 +66,7 @@ def run(
         act_script(script, lab)
 
     captures = options.captures or scripts.FOLDER.parent / "captures"
-    return in_cluster("scenario", script.name, cluster_options, loaded, captures, play, zygote, crafter, sabotage)
+    return in_cluster("scenario", script.name, cluster_options, loaded, captures, play, zygote, crafter, sabotage, note)
 
 
 def _require(script: scripts.Script) -> None:
@@ -100,6 +102,7 @@ def in_cluster(
     zygote: Zygote,
     crafter: Crafter,
     sabotage: Callable[[Lab], None] | None = None,
+    note: Note = silent,
 ) -> Finished:
     """Build a cluster with these objects, observe it, play, judge, and leave the evidence below `captures`.
 
@@ -113,7 +116,9 @@ def in_cluster(
     machines = (*options.machines, *map(convert.as_node, loaded.of("Node")))
     cluster = Cluster(zygote, replace(options, machines=machines))
     try:
+        note(f"the machines of the topology {options.topology}")
         cluster.build()
+        note("pods, endpoints and rules")
         apply(cluster, loaded.objects)
         cluster.converge()
         if options.topology != "single" and options.way_out == "masquerade":
@@ -121,6 +126,7 @@ def in_cluster(
         importing.join()
         from hoplab.scenario.acting import Play, act
 
-        return act(Play(kind, name, play, options.seed, captures), cluster, loaded.warnings, crafter, started, sabotage)
+        played = Play(kind, name, play, options.seed, captures, note)
+        return act(played, cluster, loaded.warnings, crafter, started, sabotage)
     except (CommandFailed, SpawnFailed, DeadlinePassed) as error:
         raise HoplabError(f"{name}: {error}") from error
