@@ -140,7 +140,13 @@ CNI = Topic(
     NOTHING,
 )
 IPV6 = Topic("IPv6", "dual-stack Services", "sudo sysctl net.ipv6.conf.all.disable_ipv6=0", "IPv4", needed=False)
-SCTP = Topic("SCTP", "Services with protocol SCTP", "sudo modprobe sctp", "TCP, UDP and ICMP", needed=False)
+SCTP = Topic(
+    "SCTP",
+    "pods that serve SCTP",
+    "sudo modprobe sctp",
+    "TCP, UDP and ICMP; the rules of SCTP Services, which need no socket",
+    needed=False,
+)
 NETEM = Topic(
     "netem",
     "delay and loss on a link",

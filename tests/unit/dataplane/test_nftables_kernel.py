@@ -124,10 +124,10 @@ def test_no_flow_is_lost_in_200_changes(bench: Bench):
         bench.load(changes(before, now))
         before = now
     answers = bench.answers()
-    # The kernel puts a transaction's chains in force one after the other (nf_tables_commit), so that for microseconds
-    # a rule may already lead to a chain that is still empty; kube-proxy's transactions have the same window.
+    # A packet that is among the rules just when a transaction takes effect goes on with the old rules, but looks up in
+    # the new sets (docs/dataplane.md, "What a transaction does not promise"); kube-proxy's transactions are the same.
     good = {"node1 10.240.0.2", "node2 10.240.0.2"}
     unlucky = [answer for answer in answers if answer not in good]
     assert set(answers) >= good
     assert set(unlucky) <= {"refused", None}
-    assert len(unlucky) <= len(answers) // 500
+    assert len(unlucky) <= len(answers) // 1000
