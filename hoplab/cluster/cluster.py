@@ -48,7 +48,7 @@ from hoplab.kube.defaults import CLUSTER_SCOPED
 from hoplab.kube.deletion import delete
 from hoplab.kube.objects import KubeObject
 from hoplab.kube.store import Conflict, NotFound, Store
-from hoplab.kube.types import EndpointSlice, Node, Service
+from hoplab.kube.types import EndpointSlice, Node, Pod, Service
 from hoplab.net.loop import DeadlinePassed, Loop
 from hoplab.net.machines import LabNet, Machine
 from hoplab.net.namespaces import Namespace
@@ -96,7 +96,7 @@ class Cluster:
         self.warnings: list[str] = []
         self.nodes: dict[str, NodeAgent] = {}
         self._zygote = zygote
-        self.containers = ContainerRuntime(zygote, self.objects.find, self.warnings.append)
+        self.containers = ContainerRuntime(zygote, self.objects.find, self._about_pod)
         self._ingress: IngressControllers | None = None
         self._names: Names | None = None
         self._node_resolver = ResolvConf()
@@ -397,6 +397,13 @@ class Cluster:
         for name, agent in self.nodes.items():
             agent.serve_health(services, _local_endpoints(slices, name))
         return bool(changed)
+
+    def _about_pod(self, pod: Pod, warning: str) -> None:
+        """What a user should know of a pod's programs: at the end of a run, and where `kubectl describe` shows it."""
+        self.warnings.append(f"{pod.origin}: pod {pod.meta.name}: {warning}")
+        found = self.store.find("Pod", pod.meta.name, pod.meta.namespace)
+        if found is not None:
+            self.recorder.event(found, "Failed", warning, "kubelet", pod.node_name, warning=True)
 
     def _sync_ingress(self) -> bool:
         controllers = [

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hoplab.cluster.containers import PATH, Run, kind_of
@@ -69,7 +70,7 @@ class IngressControllers:
         shared, wrong = global_settings(data or {}, f"ConfigMap {options.config_map}")
         plan = rules.plan(seen, options, shared)
         for warning in (*warnings, *wrong, *plan.warnings):
-            self._tell(warning)
+            self._tell(running, warning)
         where = served_at(options, seen.services, running)
         for key in plan.handled:
             namespace, _, name = key.partition("/")
@@ -116,13 +117,19 @@ class IngressControllers:
         if done.returncode == 0:
             return True
         words = " ".join((done.stderr + done.stdout).split()).replace(trial, "nginx.conf")
-        self._tell(f"{running.namespace.name}: nginx refuses its new configuration, the earlier one stays: {words}")
+        self._tell(
+            running, f"{running.namespace.name}: nginx refuses its new configuration, the earlier one stays: {words}"
+        )
         return False
 
-    def _tell(self, warning: str) -> None:
-        if warning not in self._told:
-            self._told.add(warning)
-            self._warn(warning)
+    def _tell(self, running: RunningPod, warning: str) -> None:
+        """Tell something once: to the run, and in the controller's log, where `kubectl logs` shows it."""
+        if warning in self._told:
+            return
+        self._told.add(warning)
+        self._warn(warning)
+        with suppress(OSError), open(running.log, "a", encoding="utf-8") as log:
+            log.write(f"controller: {warning}\n")
 
 
 def served_at(options: Options, services: Sequence[Service], running: RunningPod) -> tuple[str, ...]:

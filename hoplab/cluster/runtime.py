@@ -40,13 +40,13 @@ class RunningPod:
 class ContainerRuntime:
     """The programs of all pods.  `find` gives ConfigMaps and Secrets, `warn` takes what a user should know."""
 
-    def __init__(self, zygote: Zygote, find: Find, warn: Callable[[str], None]) -> None:
+    def __init__(self, zygote: Zygote, find: Find, warn: Callable[[Pod, str], None]) -> None:
         self._zygote, self._find, self._warn = zygote, find, warn
         self._running: dict[tuple[int, str], RunningProgram] = {}
         """(pid of the pod's holder, container) -> program"""
         self._starting: list[tuple[RunningPod, RunningProgram]] = []
         self._told: set[int] = set()
-        self._warned: set[str] = set()
+        self._warned: set[tuple[str, str, str]] = set()
         self._to_start: set[tuple[int, str]] = set()
         self._mounted: dict[int, tuple[Pod, Mapping[str, Mapping[str, str]]]] = {}
         """pid of a pod's holder -> the pod, and the files of its volumes as they were written last"""
@@ -193,10 +193,10 @@ class ContainerRuntime:
         return found
 
     def _tell(self, pod: Pod, warnings: list[str]) -> None:
-        for warning in (f"{pod.origin}: pod {pod.meta.name}: {each}" for each in warnings):
-            if warning not in self._warned:
-                self._warned.add(warning)
-                self._warn(warning)
+        for warning in warnings:
+            if (pod.meta.namespace, pod.meta.name, warning) not in self._warned:
+                self._warned.add((pod.meta.namespace, pod.meta.name, warning))
+                self._warn(pod, warning)
 
 
 def _rewrite(pid: int, path: str, before: Mapping[str, str], now: Mapping[str, str]) -> None:
