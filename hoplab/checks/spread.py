@@ -10,7 +10,10 @@ large sum has a small probability when all shares are equal.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+
+from hoplab.hops.chance import chance, chi_square, survival
+
+__all__ = ["LEAST_SHARE", "RISK", "UNEVEN", "chance", "chi_square", "probes_to_see", "risk_of_missing", "survival"]
 
 RISK = 1e-6
 """Accepted probability that a sound cluster is called unsound, or that luck alone hides an endpoint."""
@@ -34,34 +37,3 @@ def probes_to_see(endpoints: int, share: float = 1.0) -> int:
 def risk_of_missing(endpoints: int, probes: int, share: float = 1.0) -> float:
     """Probability that one of n endpoints that get at least this share was never picked (at most 1)."""
     return 1.0 if not endpoints else min(1.0, endpoints * (1 - share / endpoints) ** probes)
-
-
-def chi_square(counts: Sequence[int]) -> float:
-    """Pearson's sum for equal shares.  Raises ValueError without any count."""
-    if not counts or not sum(counts):
-        raise ValueError("a chi-square test needs counts")
-    expected = sum(counts) / len(counts)
-    return sum((count - expected) ** 2 / expected for count in counts)
-
-
-def chance(counts: Sequence[int]) -> float:
-    """Probability of counts at least as uneven as these when all shares are equal; 1 for a single endpoint."""
-    freedom = len(counts) - 1
-    return 1.0 if freedom < 1 else survival(chi_square(counts), freedom)
-
-
-def survival(value: float, freedom: int) -> float:
-    """P(X >= value) of the chi-square distribution (Abramowitz and Stegun, 26.4.4 and 26.4.5)."""
-    half = value / 2
-    if freedom % 2 == 0:
-        term = total = math.exp(-half)
-        for number in range(1, freedom // 2):
-            term *= half / number
-            total += term
-        return total
-    total = math.erfc(math.sqrt(half))
-    term = math.sqrt(2 * value / math.pi) * math.exp(-half)
-    for number in range(3, freedom + 1, 2):
-        total += term
-        term *= value / number
-    return total

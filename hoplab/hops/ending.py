@@ -70,20 +70,21 @@ def _connected_ending(exchange: Exchange, first: Journey | None, answer: Journey
     asked = [j for j in exchange.forward if without_proxy_header(j.packet.payload)]
     came = [j for j in exchange.reply if exchange.arrived(j)]
     arrived = [j for j in came if _from_addressed(exchange, j)]
-    if not asked or any(j.packet.payload for j in arrived):
+    served = next((j for j in arrived if j.packet.payload), None)
+    reset = next((j for j in arrived if j.packet.flags & RST), None)
+    if not asked or (served and not (reset and reset.hops[-1].time_ns < served.hops[-1].time_ns)):
         return Ending("accepted", "", first, answer)
     # Connected, but the request got no answer: the connection alone is not what was asked for.
-    reset = next((j for j in arrived if j.packet.flags & RST), None)
     if reset is not None:
         source = tuple_words(reset.arrived.tuple)
         return Ending("rejected", f"connected, then reset before an answer: RST {source}", first, answer)
-    if any(j.packet.flags & FIN for j in arrived):
-        return Ending("unanswered", "connected, but the server closed without an answer", first, answer)
     strange = next((j for j in came if j not in arrived), None)
     if strange is not None:
         wrong = tuple_words(strange.arrived.tuple)
         words = f"connected, but the answer came as {wrong} instead of {tuple_words(exchange.probe.sent.reversed())}"
         return Ending("unanswered", words, first, answer)
+    if any(j.packet.flags & FIN for j in arrived):
+        return Ending("unanswered", "connected, but the server closed without an answer", first, answer)
     tail = [j for j in exchange.reply if j.packet.payload] or asked
     found = _drop(tail)
     if found is not None:

@@ -7,7 +7,7 @@ client takes it for nobody's (its kernel answers with a reset).
 
 from __future__ import annotations
 
-from hoplab.hops.decisive import unquoted
+from hoplab.hops.decisive import decides, unquoted
 from hoplab.hops.findings import is_masquerade
 from hoplab.hops.packet import Packet
 from hoplab.hops.reason import Reason
@@ -86,7 +86,7 @@ def _bypassed(case: Case, answer: Passage, hop: Hop) -> Reason:
     traced = (
         "" if masqueraded or not hop.rules else f"rule trace in {hop.node}: no masquerade rule among {len(hop.rules)}"
     )
-    choice = next((hit for hit in hop.rules if case.explain(hit)), None)
+    choice = next((hit for hit in hop.rules if decides(hit) == "DNAT"), None)
     return case.reason(
         "answer-bypasses-nat",
         hop.node,

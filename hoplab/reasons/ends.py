@@ -119,21 +119,22 @@ def too_old(case: Case, passage: Passage, hop: Hop) -> Reason | None:
     nodes = [one.node for one in passage.hops]
     again = sorted({node for node in nodes if nodes.count(node) > 1})
     loop = f"; it went round between {' and '.join(again)}" if again else ""
-    where = exceeded[0].hops[0].node if exceeded else hop.node
+    there = exceeded[0].hops[0].node if exceeded else hop.node
+    where = " and ".join(again) or there
     return case.reason(
         "ttl",
         where,
-        f"its TTL was used up in {where} after {len(nodes) - 1} hops{loop}",
+        f"its TTL was used up in {there} after {len(nodes) - 1} hops{loop}",
         hop,
         [
             f"came in with TTL {hop.ttl_in}: {hop_words(hop)}",
             icmp_words(exceeded[1]) if exceeded else "",
-            *counter_words(where, case.grown(where, "Ip.InHdrErrors", "Icmp.OutTimeExcds")),
+            *counter_words(there, case.grown(there, "Ip.InHdrErrors", "Icmp.OutTimeExcds")),
         ],
         f"On {' and '.join(again)}: `ip route get {hop.after.dst}`; two routes point at each other."
         if again
         else "Send it with a larger TTL.",
-        again[0] if again else "",
+        f"route to {hop.after.dst}" if again else "",
     )
 
 

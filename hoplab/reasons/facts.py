@@ -117,6 +117,8 @@ class HealthFact:
     port: int
     healthy: bool
     detail: str
+    service: str = ""
+    """namespace/name of the Service that it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,9 @@ def taker(hop: Hop) -> RuleHit | None:
 def _by_kind(case: Case, passage: Passage, hop: Hop, hit: RuleHit) -> Reason:
     what = "the answer" if passage.reply else "the packet"
     done = "rejects" if decides(hit) == "reject" else "drops"
-    behind = case.object_of(hop, hit)
+    # Only kube-proxy's own rules (and the balancer's) stand for an object; anybody else's stands for itself.
+    proxys = hit.chain.startswith("KUBE-") or hit.table in ("kube-proxy", "balancer")
+    behind = case.object_of(hop, hit) if proxys else ""
     text = f"{hit.comment} {hit.rule}"
     evidence = [hit_words(hop, hit), hop_words(hop)]
     where = f"table {hit.table}, chain {hit.chain}"
@@ -87,15 +89,18 @@ def _by_kind(case: Case, passage: Passage, hop: Hop, hit: RuleHit) -> Reason:
         step = "`lab.py kubectl get endpointslices`: does the Service's selector match a pod that is ready?"
     else:
         words = f"a rule of {hop.node} {done} {what}: {where}"
-        step = f"On {hop.node}: `iptables-save -t {hit.table}` or `nft list ruleset`; who wrote this rule, and is it"
-        " meant?"
+        listing = f"`iptables-save -t {hit.table}` or `nft list ruleset`"
+        step = f"On {hop.node}: {listing}; who wrote this rule, and is it meant?"
+    to = case.chosen()
+    evidence.append(f"it was on its way to {to}" if to and not behind else "")
     return case.reason("rule", hop.node, words, hop, evidence, step, behind or f"{where}: {rule_words(hit)}")
 
 
 def _no_local_endpoints(case: Case, hop: Hop, hit: RuleHit, evidence: list[str], behind: str) -> Reason:
     """A node without a pod of the Service was handed a flow under policy Local."""
     balancer = next((h for h in case.flow.forward if case.role(h.node) == "balancer"), None)
-    answers = [f for f in case.facts.health if f.node == hop.node]
+    service = behind.rpartition(" of ")[2].partition(":")[0]
+    answers = [f for f in case.facts.health if (f.node, f.service) == (hop.node, service)]
     asked = [f"health check: {f.node} at {endpoint(f.address, f.port)}: {f.detail}" for f in answers]
     if balancer is None:
         words = f"{hop.node} has no endpoint of its own, and the policy Local lets it use no other"
@@ -156,7 +161,7 @@ def per_packet(case: Case) -> Reason | None:
                 [*(words for _node, words in handed), *hits],
                 f"On {place}: a balancer must remember its choice (conntrack, a hash over the five-tuple), not count"
                 " packets.",
-                case.object_of(first, first.rules[-1]) if first.rules else "",
+                endpoint(first.before.dst, first.before.dport),
             )
     return None
 

@@ -78,6 +78,11 @@ def _story(run: RunReport, verbosity: int, explain: Explain) -> Iterator[Rendera
             yield line_of(2, Text(f"the same way as flow {like}", _QUIET))
         else:
             yield from _flow(number, flow, verbosity, explain)
+    if run.reasons:
+        yield Text("")
+        yield Text("Of the flows together", "bold")
+        for reason in run.reasons:
+            yield from _why(reason)
     yield from _checks(run)
     yield from _run(run)
 

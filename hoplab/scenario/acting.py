@@ -138,6 +138,7 @@ def played(
         timings_s=timings,
         checks=inquiry.explained(lab.checks, told),
         flows=told,
+        reasons=tuple(inquiry.of_run.values()),
         losses=evidence.losses,
         problems=(
             *warnings,

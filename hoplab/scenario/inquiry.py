@@ -6,12 +6,13 @@ of flows that ended as the script expects are thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from hoplab.cluster.balancing import health_target
 from hoplab.cluster.cluster import Cluster
 from hoplab.hops.decisive import Explain
-from hoplab.hops.evidence import Evidence
+from hoplab.hops.evidence import Evidence, RuleId, RuleText
 from hoplab.hops.findings import Check
 from hoplab.hops.reason import Reason
 from hoplab.hops.sightings import read_frames
@@ -20,6 +21,7 @@ from hoplab.net.namespaces import Namespace
 from hoplab.reasons.case import Case
 from hoplab.reasons.decide import reasons
 from hoplab.reasons.facts import Facts, HealthFact
+from hoplab.reasons.together import Many, reasons_together
 from hoplab.report.run import explain_by
 from hoplab.watch.asking import Asker
 
@@ -41,6 +43,9 @@ class Inquiry:
     _failed: dict[int, Flow] = field(default_factory=dict)
     _checks: dict[int, Flow] = field(default_factory=dict)
     """id() of a failed check -> the flow that it is about."""
+    of_run: dict[tuple[str, str, str], Reason] = field(default_factory=dict)
+    """Reasons that only many flows together show."""
+    _together: dict[int, tuple[Reason, ...]] = field(default_factory=dict)
 
     def look(self, flows: Iterable[Flow], evidence: Evidence, namespaces: Mapping[str, Namespace]) -> None:
         """Find the reasons of those flows that were not answered.  Raises OSError."""
@@ -65,13 +70,30 @@ class Inquiry:
     def facts(self, flows: Sequence[Flow], namespaces: Mapping[str, Namespace]) -> Facts:
         """What the kernels say now.  Raises OSError."""
         hosts = {running.namespace.name: running.pod.node_name for running in self.cluster.running()}
-        findings = self.cluster.balancer.findings if self.cluster.balancer else ()
-        health = [HealthFact(f.target.node, f.target.address, f.target.port, f.healthy, f.detail) for f in findings]
-        return self.asker.look(flows, namespaces, hosts, health)
+        return self.asker.look(flows, namespaces, hosts, self._health())
+
+    def _health(self) -> Iterator[HealthFact]:
+        """What the nodes answered the balancer's last health check, Service by Service."""
+        findings = {f.target: f for f in (self.cluster.balancer.findings if self.cluster.balancer else ())}
+        for service in self.cluster.objects.services.values():
+            for agent in self.cluster.nodes.values() if service.type == "LoadBalancer" else ():
+                found = findings.get(health_target(service, agent.node))
+                if found is not None:
+                    to = found.target
+                    yield HealthFact(to.node, to.address, to.port, found.healthy, found.detail, service.key)
 
     def explain(self) -> Explain:
         """The objects behind rules, as reports tell them."""
         return explain_by(self.cluster.object_of())
+
+    def together(
+        self, flows: Sequence[Flow], rules: Mapping[RuleId, RuleText], namespaces: Mapping[str, Namespace]
+    ) -> tuple[Reason, ...]:
+        """What is wrong with flows that were sent together, though none of them shows it alone."""
+        roles = {name: namespace.role for name, namespace in namespaces.items()}
+        found = reasons_together(Many(flows, rules, Facts(roles, health=tuple(self._health())), self.explain()))
+        self.of_run |= {_key(reason): reason for reason in found}
+        return found
 
     # What the script's checks say
 
@@ -83,6 +105,16 @@ class Inquiry:
         elif check.expected == flow.outcome:
             # It ended as it should, which may be that nobody answered.
             self._meant[id(flow)] = flow
+
+    def failed(
+        self,
+        check: Check,
+        flows: Sequence[Flow],
+        rules: Mapping[RuleId, RuleText],
+        namespaces: Mapping[str, Namespace],
+    ) -> None:
+        """A check failed; `flows` are those that were sent last."""
+        self._together[id(check)] = self.together(flows, rules, namespaces)
 
     def of(self, flow: Flow) -> tuple[Reason, ...]:
         """What was found for a flow that was not meant to fail."""
@@ -110,8 +142,9 @@ class Inquiry:
         return tuple(check if check.passed else replace(check, reasons=self._for(check, every)) for check in checks)
 
     def _for(self, check: Check, every: Mapping[tuple[str, str, str], Reason]) -> tuple[Reason, ...]:
-        flow = self._checks.get(id(check))
-        return self.of(flow) if flow is not None else tuple(every.values())[:TOLD_BESIDE]
+        flow, together = self._checks.get(id(check)), self._together.get(id(check), ())
+        own = self.of(flow) if flow is not None else ()
+        return (*own, *together) or tuple(every.values())[:TOLD_BESIDE] if flow is None else (*own, *together)
 
 
 def _key(reason: Reason) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ configuration to say that something works.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from hoplab.cluster.applying import apply_or_take_back
 from hoplab.cluster.cluster import Cluster
 from hoplab.cluster.node import NodeAgent, PodOnNode
 from hoplab.errors import InputError
-from hoplab.hops.evidence import ConntrackEvent
+from hoplab.hops.evidence import ConntrackEvent, RuleId, RuleText
 from hoplab.hops.findings import Check
 from hoplab.hops.flow import ProbeKey, flows
 from hoplab.hops.reason import Reason
@@ -151,6 +151,8 @@ class Lab:
     foreteller: Foreteller | None = None
     inquiry: Inquiry | None = None
     note: Note = silent
+    latest: Sequence[Flow] = ()
+    """The flows that were sent last."""
 
     # Finding things
 
@@ -179,6 +181,8 @@ class Lab:
     def keep(self, check: Check) -> Check:
         """Make a check part of the run."""
         self.checks.append(check)
+        if not check.passed and self.inquiry is not None:
+            self.inquiry.failed(check, self.latest, self._rules(), self.namespaces)
         return check
 
     def keep_about(self, flow: Flow, check: Check) -> Check:
@@ -309,9 +313,10 @@ class Lab:
     def send_picked(self, sender: str, protocol: str, to: object, port: int, node: str, **options: Any) -> Sent:
         """Probes from new source ports until the balancer picks `node`."""
         tries = TRIES_PER_NODE * max(1, len(self.cluster.nodes))
-        nowhere = 0
+        nowhere, tried = 0, []
         for number in range(1, tries + 1):
             sent = self.send_probes([self.probe(sender, protocol, to, port, options)], keep=False)[0]
+            tried.append(sent.flow)
             nowhere += entry_node(sent.flow) not in self.cluster.nodes
             if nowhere == NOWHERE_IS_ENOUGH:
                 tries = number
@@ -321,6 +326,7 @@ class Lab:
         # The last one is kept: the wanted one, or else its story shows where the flows go instead.
         self.flows.append(sent.flow)
         self.told.append(sent.flow)
+        self.latest = tried
         if entry_node(sent.flow) != node:
             self.check(
                 f"the balancer picks {node}",
@@ -360,6 +366,7 @@ class Lab:
             self.foreteller.compare(probes, results, found)
         if inquire and self.inquiry is not None:
             self.inquiry.look(found, evidence, self.namespaces)
+        self.latest = found
         if keep:
             self.flows += found
         return [
@@ -372,6 +379,14 @@ class Lab:
         if self.inquiry is None:
             return flow.reasons
         return self.inquiry.why(flow, self.observer.evidence(), self.namespaces)
+
+    def why_together(self) -> tuple[Reason, ...]:
+        """What is wrong with the flows that were sent last as a whole; () when nothing is."""
+        return self.inquiry.together(self.latest, self._rules(), self.namespaces) if self.inquiry else ()
+
+    def _rules(self) -> Mapping[RuleId, RuleText]:
+        """Every rule that traces met, and those loaded beside them."""
+        return self.observer.evidence(self.observer.mark()).rules
 
     def switches(self) -> Collection[str]:
         """Names of the namespaces that only bridge."""
