@@ -29,6 +29,7 @@ SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM = 0x17
 ETHTOOL_SGRO = 0x2C
 NUD_PERMANENT = 0x80
+IFF_LOWER_UP = 0x10000
 RT_SCOPE_LINK = 253
 
 
@@ -97,7 +98,7 @@ class Netlink:
         return known
 
     def links(self) -> Links:
-        """All interfaces by name: index, mac, mtu, kind, master (index or None), up."""
+        """All interfaces by name: index, mac, mtu, kind, master (index or None), up, carrier."""
         found = {}
         for link in self._route.get_links():
             info = link.get_attr("IFLA_LINKINFO")
@@ -108,6 +109,7 @@ class Netlink:
                 "kind": (info.get_attr("IFLA_INFO_KIND") if info else None) or "",
                 "master": link.get_attr("IFLA_MASTER"),
                 "up": bool(link["flags"] & 1),
+                "carrier": bool(link["flags"] & IFF_LOWER_UP),
             }
         return found
 

@@ -79,13 +79,19 @@ class Case:
     def chosen(self) -> str:
         """The object behind the rewrite of the destination, '' for none."""
         found = self.choice()
-        return self.object_of(*found) if found else ""
+        behind = self.object_of(*found) if found else ""
+        hop = found[0] if found else None
+        pods = [node for node in self.holders(hop.after.dst) if self.role(node) == "pod"] if hop else []
+        if hop is None or not behind or behind.startswith("endpoint ") or not pods:
+            return behind
+        return f"endpoint {endpoint(hop.after.dst, hop.after.dport)} ({self.at_home(pods[0])}) of {behind}"
 
     def changed_rule(self) -> str:
         """Words for a rewriting rule that does not do what its object says, '' when it does."""
         found = self.choice()
         behind = self.object_of(*found) if found else ""
         if not found or not behind.startswith("endpoint "):
+            # Only iptables' chains say which endpoint they stand for.
             return ""
         hop, hit = found
         to = endpoint(hop.after.dst, hop.after.dport)

@@ -31,19 +31,20 @@ ORDER: tuple[Callable[[Case], Reason | None], ...] = (
 
 def reasons(case: Case) -> tuple[Reason, ...]:
     """Why this flow failed.  For one that was answered: why by the wrong one, () when nothing speaks against it."""
-    for leg in case.flow.legs:
-        # A proxy's own connection: what went wrong there is why its client was not served.
-        if leg.flow.outcome != "accepted":
-            return reasons(replace(case, flow=leg.flow))
     twice = duplicate(case)
     if case.flow.outcome == "accepted":
-        return (twice,) if twice else ()
+        return _of_legs(case) or ((twice,) if twice else ())
     if not case.flow.forward:
         return (_not_sent(case),)
     found = next((one for cause in ORDER if (one := cause(case)) is not None), None)
-    if found is None:
-        found = twice or answers.refused(case) or ends.ended(case) or _unknown(case)
-    return (found,)
+    found = found or twice or answers.refused(case) or ends.ended(case)
+    return (found,) if found else _of_legs(case) or (_unknown(case),)
+
+
+def _of_legs(case: Case) -> tuple[Reason, ...]:
+    """What went wrong in a proxy's own connection for this flow is why its client was not served."""
+    failed = (leg.flow for leg in case.flow.legs if leg.carried and leg.flow.outcome != "accepted" and leg.flow.forward)
+    return next((reasons(replace(case, flow=flow)) for flow in failed), ())
 
 
 def duplicate(case: Case) -> Reason | None:

@@ -184,8 +184,10 @@ def no_neighbour(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
     """The next one on the link was asked for by ARP and did not answer."""
     asked = case.asked_in_vain(hop.node, hop.time_ns)
     unreachable = _error(case, (1, 3) if ":" in hop.before.src else (3, 1))
-    answer = case.route(hop)
-    wanted_next = (answer.via if answer else "") or hop.after.dst
+    delivered = hop.node in case.holders(hop.after.dst)
+    answer = case.facts.routes.get(way_back(hop)) if delivered else case.route(hop)
+    wanted = hop.before.src if delivered else hop.after.dst
+    wanted_next = (answer.via if answer else "") or wanted
     failed = [
         n
         for n in case.facts.neighbours
@@ -197,19 +199,23 @@ def no_neighbour(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
         return None
     target = asked[1].target if asked else failed[0].address
     interface = asked[0].interface if asked else failed[0].interface
-    back = hop.node in case.holders(hop.after.dst)
-    wanted = hop.before.src if back else hop.after.dst
     evidence = [hop_words(hop)]
     if asked:
         evidence.append(f"{hop.node} asked for {target} by ARP on {interface} (frame {asked[0].number}), no answer")
     evidence += [f"neighbour {n.address} on {n.interface} of {hop.node} is {n.state}" for n in failed]
     evidence.append(f"{icmp_words(unreachable[1])} came" if unreachable else "")
     evidence.append("" if case.holders(target) else f"no interface of the lab has {target}")
-    if target != wanted:
+    down = next((link for link in _links_with(case, target) if not link.up), None)
+    if down is not None:
+        return _down(case, hop, down, evidence)
+    routers = [node for node in case.holders(target) if case.role(node) in ("node", "router", "balancer")]
+    if target != wanted and not routers:
         return _gateway(case, hop, target, wanted, evidence)
     changed = case.changed_rule()
     choice = case.chosen()
     about = choice or target
+    if choice and not choice.startswith("endpoint "):
+        about = f"endpoint {endpoint(hop.after.dst, hop.after.dport)} of {choice}"
     step = (
         f"Who is {target}? If it was a pod that is gone, its endpoint has to go: `lab.py kubectl get endpointslices`."
         if not case.holders(target)
@@ -454,18 +460,29 @@ def conntrack_full(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
 
 def unplugged(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
     """The interface that it had to take, or the one at the other end, is down."""
-    for link in _interfaces_ahead(case, hop):
-        if not link.up:
-            return case.reason(
-                "link-down",
-                link.node,
-                f"{link.node}'s interface {link.name} is down: what {hop.node} sends there arrives nowhere",
-                hop,
-                [hop_words(hop), f"interface {link.name} of {link.node} is down", _mac_words(hop)],
-                f"On {link.node}: `ip link set {link.name} up`; routes that went with it have to be set again.",
-                f"interface {link.name} of {link.node}",
-            )
-    return None
+    link = next((link for link in _interfaces_ahead(case, hop) if not link.up), None)
+    return _down(case, hop, link, [hop_words(hop), _mac_words(hop)]) if link else None
+
+
+def _down(case: Case, hop: Hop, link: LinkFact, evidence: list[str]) -> Reason:
+    return case.reason(
+        "link-down",
+        link.node,
+        f"{link.node}'s interface {link.name} is down: what {hop.node} sends there arrives nowhere",
+        hop,
+        [*evidence, f"interface {link.name} of {link.node} is down, at this end or at the other"],
+        f"On {link.node}: `ip link set {link.name} up`, and look at the other end; routes that went with it have to"
+        " be set"
+        " again.",
+        f"interface {link.name} of {link.node}",
+    )
+
+
+def _links_with(case: Case, address: str) -> Iterator[LinkFact]:
+    """The interfaces that have this address."""
+    for one in case.facts.addresses:
+        if one.address == address and (link := case.link(one.node, one.interface)):
+            yield link
 
 
 def _interfaces_ahead(case: Case, hop: Hop) -> Iterator[LinkFact]:
@@ -484,7 +501,7 @@ def queue_full(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
     for node in dict.fromkeys((hop.node, *([next_one.node] if next_one else ()))):
         grown = case.grown(node, "*.queue_drop", "*.tx_drop")
         if grown:
-            name = next(iter(grown)).partition(".")[0]
+            name = min(grown, key=lambda one: not one.endswith("queue_drop")).rpartition(".")[0]
             return case.reason(
                 "queue-full",
                 node,

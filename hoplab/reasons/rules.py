@@ -17,7 +17,11 @@ from hoplab.hops.words import endpoint, rule_words, tuple_words
 from hoplab.reasons.case import INSTRUMENTS, Case, counter_words, hit_words, hop_words
 
 _INVALID = re.compile(r"ct ?state invalid|ctstate INVALID", re.IGNORECASE)
-_SERVICE_CHAIN = re.compile(r"^(?:jump|goto) (KUBE-(?:SVC|SVL|EXT|XLB)-\w+|(?:service|external|local)-\S+)")
+_SERVICE_CHAIN = re.compile(r"^(?:jump|goto) (KUBE-(?:SVC|SVL|EXT|XLB)-\w+|(?:service|external|local)-[0-9A-Z]{8}-\S+)")
+_NOT_LOCAL = re.compile(r"has no local endpoints|@no-endpoint-")
+"""iptables says it in a comment; nftables has an element with verdict drop in one of its maps."""
+_INVALID_PORT = "cluster-ips-check"
+"""nftables' chain that rejects what is for a cluster IP and no Service's chain rewrote."""
 
 
 def taken_by_rule(case: Case) -> Reason | None:
@@ -58,7 +62,9 @@ def _by_kind(case: Case, passage: Passage, hop: Hop, hit: RuleHit) -> Reason:
             " healthCheckNodePort).",
             behind,
         )
-    if "has no local endpoints" in text:
+    if hit.chain == _INVALID_PORT and (fell_through := nothing_chosen(case)) is not None:
+        return fell_through
+    if _NOT_LOCAL.search(text) and decides(hit) == "drop":
         return _no_local_endpoints(case, hop, hit, evidence, behind)
     if hit.rule == "policy":
         return case.reason(
@@ -84,7 +90,7 @@ def _by_kind(case: Case, passage: Passage, hop: Hop, hit: RuleHit) -> Reason:
             " elsewhere, or one outside of the window, is invalid.",
             behind or where,
         )
-    if "has no endpoints" in text:
+    if "has no endpoints" in text or any("@no-endpoint-" in one.rule for one in hop.rules):
         words = f"{hop.node} {done} {what}: the Service has no endpoints"
         step = "`lab.py kubectl get endpointslices`: does the Service's selector match a pod that is ready?"
     else:
@@ -99,7 +105,7 @@ def _by_kind(case: Case, passage: Passage, hop: Hop, hit: RuleHit) -> Reason:
 def _no_local_endpoints(case: Case, hop: Hop, hit: RuleHit, evidence: list[str], behind: str) -> Reason:
     """A node without a pod of the Service was handed a flow under policy Local."""
     balancer = next((h for h in case.flow.forward if case.role(h.node) == "balancer"), None)
-    service = behind.rpartition(" of ")[2].partition(":")[0]
+    service = (behind or case.chosen()).rpartition(" of ")[2].partition(":")[0]
     answers = [f for f in case.facts.health if (f.node, f.service) == (hop.node, service)]
     asked = [f"health check: {f.node} at {endpoint(f.address, f.port)}: {f.detail}" for f in answers]
     if balancer is None:
@@ -114,9 +120,8 @@ def _no_local_endpoints(case: Case, hop: Hop, hit: RuleHit, evidence: list[str],
         f"On {balancer.node}: which nodes does the balancer count as healthy, and what does {hop.node} answer on the"
         " Service's healthCheckNodePort?"
     )
-    return case.reason(
-        "health-check", balancer.node, words, hop, [*evidence, *asked, hop_words(balancer)], step, behind
-    )
+    about = behind or case.chosen()
+    return case.reason("health-check", balancer.node, words, hop, [*evidence, *asked, hop_words(balancer)], step, about)
 
 
 def nothing_chosen(case: Case) -> Reason | None:

@@ -25,7 +25,7 @@ FEWEST = 20
 UNLIKELY = 1e-4
 """Probability of counts as uneven as these, below which they are no chance."""
 
-_SERVICE = re.compile(r"^(?:KUBE-(?:SVC|SVL|XLB)-|service-|local-)")
+_SERVICE = re.compile(r"^(?:KUBE-(?:SVC|SVL|XLB)-|(?:service|local)-[0-9A-Z]{8}-)")
 _ENDPOINT = re.compile(r"\b(KUBE-SEP-\w+|endpoint-[^\s,}]+)")
 _REMEMBERED = re.compile(r"--rcheck|@affinity")
 

@@ -48,19 +48,23 @@ class Inquiry:
     _together: dict[int, tuple[Reason, ...]] = field(default_factory=dict)
 
     def look(self, flows: Iterable[Flow], evidence: Evidence, namespaces: Mapping[str, Namespace]) -> None:
-        """Find the reasons of those flows that were not answered.  Raises OSError."""
+        """Find the reasons of those flows that were not answered."""
         failed = [flow for flow in flows if flow.outcome != "accepted"][:MOST]
         if failed:
             self._decide(failed, evidence, namespaces)
 
     def why(self, flow: Flow, evidence: Evidence, namespaces: Mapping[str, Namespace]) -> tuple[Reason, ...]:
-        """The reasons of one flow, looked for now if they were not before.  Raises OSError."""
+        """The reasons of one flow, looked for now if they were not before."""
         if id(flow) not in self._found:
             self._decide([flow], evidence, namespaces)
         return self._found[id(flow)][1]
 
     def _decide(self, flows: Sequence[Flow], evidence: Evidence, namespaces: Mapping[str, Namespace]) -> None:
-        facts = self.facts(flows, namespaces)
+        try:
+            facts = self.facts(flows, namespaces)
+        except OSError:
+            # A kernel that does not answer (a namespace that is just going, say) leaves what was seen.
+            facts = Facts({name: namespace.role for name, namespace in namespaces.items()})
         frames = {frame.number: frame for frame in evidence.frames}
         _sightings, arps = read_frames(frame for frame in evidence.frames if frame.data[12:14] == b"\x08\x06")
         explain = self.explain()

@@ -84,7 +84,7 @@ class Asker:
                     growth[name][f"{interface}.queue_drop"] = grown
             settings |= _settings(namespace, [one.name for one in mine])
             if namespace.role != "switch":
-                listeners += _listeners(namespace)
+                listeners += listening(namespace)
         indexes = {(one.node, one.name): one.index for one in links}
         routes = {
             question: _route(namespaces[question.node], question, indexes)
@@ -206,7 +206,7 @@ def _settings(namespace: Namespace, interfaces: Iterable[str]) -> dict[tuple[str
     return found
 
 
-def _listeners(namespace: Namespace) -> Iterator[ListenerFact]:
+def listening(namespace: Namespace) -> Iterator[ListenerFact]:
     """Sockets that wait for somebody: TCP in state LISTEN (0A), UDP without a peer (07)."""
     for name, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
         with suppress(OSError), open(f"/proc/{namespace.pid}/net/{name}", encoding="ascii") as file:

@@ -168,6 +168,10 @@ def cable_pulled(lab: Lab, where: Where) -> Iterator[Truth]:
     switch.netlink.up(port, False)
     yield Truth("link-down", where.far, ("eth0",), ask_service(lab, where))
     switch.netlink.up(port, True)
+    # The kernel may take up to a second to declare the link operational.
+    lab.observer.run_until(lambda: switch.netlink.links()[port]["carrier"], 5, f"the carrier of {port}")
+    for machine in lab.cluster.net.hosts:
+        machine.netlink.forget_neighbour(lab.node(where.far).node.addresses[0])
 
 
 @fault("loop", 0, "the sender is told that time ran out")

@@ -88,9 +88,8 @@ def loaded_dice(lab: Lab, where: Where) -> Iterator[Truth]:
                 return None
             elements = text.partition("{")[2].partition("}")[0].split(",")
             to = [one.partition(":")[2].strip() for one in elements]
-            numbers = "0-27", "28", "29"
-            shares = ", ".join(f"{number} : {target}" for number, target in zip(numbers, to, strict=True))
-            return f"numgen random mod 30 vmap {{ {shares} }}"
+            turns = enumerate([to[0]] * 10 + to[1:])
+            return f"numgen random mod 12 vmap {{ {', '.join(f'{n} : {target}' for n, target in turns)} }}"
 
         edit_nftables(node, loaded)
 
@@ -191,15 +190,26 @@ def egress_without_dns(lab: Lab, where: Where) -> Iterator[Truth]:
     node.run(["iptables", "-D", *rule, "-j", "DROP"])
 
 
+def _far_ahead() -> str:
+    """nft text: segments with data have sequence numbers that are between a quarter and half of the circle ahead.
+
+    What is behind the window counts as sent again, and connection tracking lets it pass.
+    """
+    quarter = 1 << 30
+    rules = "".join(
+        f"\t\ttcp sport 80 tcp flags & (psh | syn) == psh tcp sequence {n * quarter}-{(n + 1) * quarter - 1}"
+        f" tcp sequence set {((n + 2) * quarter - 1) % (4 * quarter)} accept\n"
+        for n in range(4)
+    )
+    hook = "type filter hook postrouting priority 350; policy accept;"
+    return f"table ip hoplab_fault {{\n\tchain out {{\n\t\t{hook}\n{rules}\t}}\n}}\n"
+
+
 @fault("out-of-window", 17, "connections are reset by the peer")
 def out_of_window(lab: Lab, where: Where) -> Iterator[Truth]:
     """A pod's data has sequence numbers from outside of the window, and nothing drops what is invalid."""
     pod = lab.pod(where.pod).namespace
-    pod.run(
-        ["nft", "-f", "-"],
-        "table ip hoplab_fault {\n\tchain out {\n\t\ttype filter hook postrouting priority 350; policy accept;\n"
-        "\t\ttcp sport 80 tcp flags & (psh | syn) == psh tcp sequence set 1\n\t}\n}\n",
-    )
+    pod.run(["nft", "-f", "-"], _far_ahead())
     nodes = [lab.node(name).namespace for name in (where.near, where.far)]
     for node in nodes:
         write_sysctls(node, {"net.netfilter.nf_conntrack_tcp_be_liberal": 0})

@@ -20,6 +20,7 @@ from hoplab.scenario.faults.kinds import (
 )
 from hoplab.scenario.lab import Lab
 from hoplab.scenario.sent import Sent
+from hoplab.watch.asking import listening
 
 BRIDGE_NF = "net.bridge.bridge-nf-call-iptables"
 
@@ -66,6 +67,9 @@ def _hairpin(lab: Lab, node: str, mode: str) -> None:
 def _serve(lab: Lab, where: Where, listener: Listener) -> None:
     agent, running = lab.node(where.far), lab.pod(where.pod)
     container = running.pod.containers[0].name
+    agent.stop_server(running, container)
+    free = f"port {listener.port} of {running.namespace.name} to be free"
+    lab.observer.run_until(lambda: not list(listening(running.namespace)), 5, free)
     agent.serve(running, container, ServerConfig(where.pod, (listener,), node=where.far))
 
 
