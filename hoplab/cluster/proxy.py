@@ -47,6 +47,8 @@ class KubeProxy:
         self._nft: dict[IPFamily, nft_text.Table] = {}
         self._left: dict[IPFamily, list[str]] = {}
         self._rules_in_chains: bool | None = None
+        self._jumping: set[IPFamily] = set()
+        """Families whose built-in chains lead to kube-proxy's."""
         self._loading: list[_Loading] = []
         self._views: dict[IPFamily, View] = {}
         self._udp: dict[IPFamily, dict[tuple[str, int], frozenset[tuple[str, int]]]] = {}
@@ -87,7 +89,10 @@ class KubeProxy:
         before = self._tables.get(family)
         now = self._tables[family] = iptables.build_from_view(seen, self.config, before)
         if before is None:
-            return now.text(), None
+            # Once in a built-in chain, a jump stays: loaded again, every packet would meet the rules twice.
+            first = family not in self._jumping
+            self._jumping.add(family)
+            return now.text(jumps=first), None
         return iptables_text.changes(before, now, spare_shared=True), lambda: now.text(jumps=False)
 
     def _nftables(self, seen: View, family: IPFamily) -> tuple[str, Whole]:
@@ -163,7 +168,7 @@ class KubeProxy:
             connections.close()
 
     def forget(self) -> None:
-        """Have the next sync load everything again (somebody else changed the rules)."""
+        """Have the next sync load all of its chains again (somebody else changed the rules)."""
         self._tables.clear()
         self._nft.clear()
         self._left.clear()

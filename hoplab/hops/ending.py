@@ -211,7 +211,13 @@ def _asked_in_vain(node: str, since_ns: int, arps: Arps) -> str:
     """ARP requests that the namespace sent afterwards and that nobody answered."""
     near = [(f, a) for f, a in arps if f.node == node and since_ns <= f.time_ns <= since_ns + ARP_WAIT_NS]
     answered = {arp.sender for frame, arp in near if frame.direction == "in"}
-    asked = [(f, a) for f, a in near if a.request and f.direction == "out" and a.target not in answered]
+    # What a bridge only passes on was asked by somebody behind it.
+    passed_on = {(arp.sender, arp.target) for frame, arp in near if arp.request and frame.direction == "in"}
+    asked = [
+        (f, a)
+        for f, a in near
+        if a.request and f.direction == "out" and a.target not in answered and (a.sender, a.target) not in passed_on
+    ]
     if not asked:
         return ""
     frame, arp = asked[0]

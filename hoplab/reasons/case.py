@@ -148,11 +148,21 @@ class Case:
         frame = self.frames.get(hop.frames[0]) if hop.frames else None
         return read_frame(frame.data) if frame else None
 
-    def asked_in_vain(self, node: str, since_ns: int) -> tuple[Frame, Arp] | None:
-        """An ARP request that the namespace sent from then on and that nobody answered."""
+    def asked_in_vain(self, node: str, since_ns: int, target: str = "") -> tuple[Frame, Arp] | None:
+        """An ARP request (for this address) that the namespace sent from then on and that nobody answered."""
         near = [(f, a) for f, a in self.arps if f.node == node and since_ns <= f.time_ns <= since_ns + ARP_WAIT_NS]
         answered = {arp.sender for frame, arp in near if frame.direction == "in"}
-        asked = [(f, a) for f, a in near if a.request and f.direction == "out" and a.target not in answered]
+        # What a bridge only passes on was asked by somebody behind it.
+        passed_on = {(arp.sender, arp.target) for frame, arp in near if arp.request and frame.direction == "in"}
+        asked = [
+            (f, a)
+            for f, a in near
+            if a.request
+            and f.direction == "out"
+            and a.target not in answered
+            and (a.sender, a.target) not in passed_on
+            and target in ("", a.target)
+        ]
         # A bridge's request shows up on every port of it: the bridge is who asks.
         return min(asked, key=lambda one: self._is_port(one[0]), default=None)
 

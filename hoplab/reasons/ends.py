@@ -182,12 +182,12 @@ def too_large(case: Case, passage: Passage, hop: Hop) -> Reason | None:
 
 def no_neighbour(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
     """The next one on the link was asked for by ARP and did not answer."""
-    asked = case.asked_in_vain(hop.node, hop.time_ns)
     unreachable = _error(case, (1, 3) if ":" in hop.before.src else (3, 1))
     delivered = hop.node in case.holders(hop.after.dst)
     answer = case.facts.routes.get(way_back(hop)) if delivered else case.route(hop)
     wanted = hop.before.src if delivered else hop.after.dst
     wanted_next = (answer.via if answer else "") or wanted
+    asked = case.asked_in_vain(hop.node, hop.time_ns, wanted_next if answer else "")
     failed = [
         n
         for n in case.facts.neighbours
