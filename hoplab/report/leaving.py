@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def leave(report: RunReport, folder: Path, explain: Explain, capture: Callable[[
         try:
             do(paths[kind])
         except ArtifactError as error:
+            # What an earlier run left under this name would be taken for this one's.
+            with suppress(OSError):
+                paths[kind].unlink()
             del paths[kind]
             refused.setdefault(error.why, []).append(error.path.name)
 
