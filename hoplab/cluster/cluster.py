@@ -311,7 +311,8 @@ class Cluster:
 
     def _wait(self) -> bool:
         """Wait for the next thing that happens by itself; False when nothing will."""
-        why, settles = self.kubelets.unsettled, self.controllers.settles_in()
+        why = self.kubelets.unsettled
+        settles = min((s for s in (self.controllers.settles_in(), self.rules_due_in()) if s is not None), default=None)
         if not why and settles is None:
             return False
         version, timer = self.store.version, None
@@ -386,7 +387,7 @@ class Cluster:
     def _sync_rules(self, always: bool) -> bool:
         version = self.store.version_of("Service", "EndpointSlice")
         loaded = all(agent.proxy.has_loaded for agent in self.nodes.values())
-        if not always and loaded and version == self._ruled:
+        if not always and loaded and version == self._ruled and self.rules_due_in() is None:
             return False
         self._ruled = version
         services = tuple(self.objects.services.values())
@@ -404,6 +405,10 @@ class Cluster:
         found = self.store.find("Pod", pod.meta.name, pod.meta.namespace)
         if found is not None:
             self.recorder.event(found, "Failed", warning, "kubelet", pod.node_name, warning=True)
+
+    def rules_due_in(self) -> float | None:
+        """Seconds until a node loads rules that its kube-proxy held back (minSyncPeriod), None when there are none."""
+        return min((due for agent in self.nodes.values() if (due := agent.proxy.due_in()) is not None), default=None)
 
     def _sync_ingress(self) -> bool:
         controllers = [

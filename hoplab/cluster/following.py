@@ -102,7 +102,8 @@ class Follower:
     def _look_again_in(self, seconds: float | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        wanted = [each for each in (seconds, self._cluster.controllers.wake_in()) if each is not None]
+        possible = (seconds, self._cluster.controllers.wake_in(), self._cluster.rules_due_in())
+        wanted = [each for each in possible if each is not None]
         self._timer = self._cluster.timers.after(min(wanted), self.wake) if wanted else None
 
     # The balancer

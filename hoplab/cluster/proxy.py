@@ -52,7 +52,9 @@ class KubeProxy:
         self._loading: list[_Loading] = []
         self._views: dict[IPFamily, View] = {}
         self._udp: dict[IPFamily, dict[tuple[str, int], frozenset[tuple[str, int]]]] = {}
+        self._given: tuple[object, ...] = ()
         self._next_load = 0.0
+        self._held_back = False
         self.removes_stale_entries = True
         """Whether UDP connections to endpoints that went are removed; a lesson may switch that off."""
 
@@ -62,23 +64,36 @@ class KubeProxy:
         return bool(self._tables or self._nft)
 
     def start_sync(self, services: Sequence[Service], slices: Sequence[EndpointSlice]) -> bool:
-        """Decide and start loading; False when nothing changed.  `finish_sync` must follow."""
+        """Decide and start loading; False when nothing changed.  `finish_sync` must follow.
+
+        With a minimum sync period it is also False when the last load was too short a time ago; `due_in` tells then.
+        """
+        if self._hold_back((tuple(services), tuple(slices))):
+            return False
         for family in families_of(self.node):
             seen = self._views[family] = view(services, slices, self.node, family, self._views.get(family))
             nft = self.config.mode == "nftables"
             text, whole = self._nftables(seen, family) if nft else self._iptables(seen, family)
             if text:
-                self._keep_apart()
                 argv = ["nft", "-f", "-"] if nft else [RESTORE[family], "--noflush"]
                 self._loading.append(_Loading(argv, text, self._loader(argv), whole))
         return bool(self._loading)
 
-    def _keep_apart(self) -> None:
-        """Let minSyncPeriod go by since the last load; kube-proxy holds changes back for as long (its sync runner)."""
-        now = time.monotonic()
-        if not self._loading and now < self._next_load:
-            time.sleep(self._next_load - now)
-        self._next_load = time.monotonic() + self.config.min_sync_period_s
+    def _hold_back(self, given: tuple[object, ...]) -> bool:
+        """Whether it is too early for what changed, or nothing did (asked only with a minimum sync period)."""
+        period, now = self.config.min_sync_period_s, time.monotonic()
+        if not period:
+            return False
+        same = given == self._given
+        self._held_back = not same and now < self._next_load
+        if same or self._held_back:
+            return True
+        self._given, self._next_load = given, now + period
+        return False
+
+    def due_in(self) -> float | None:
+        """Seconds until a change that was held back is to be loaded by another `start_sync`; None when none was."""
+        return max(0.0, self._next_load - time.monotonic()) if self._held_back else None
 
     def _loader(self, argv: list[str]) -> subprocess.Popen[str]:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -172,6 +187,7 @@ class KubeProxy:
         self._tables.clear()
         self._nft.clear()
         self._left.clear()
+        self._given = ()
 
     def object_of(self) -> dict[str, str]:
         """Chain name -> the Kubernetes object that it stands for, of the rules loaded last.

@@ -145,27 +145,31 @@ def test_an_endpoint_that_comes_back_is_not_deleted():
     assert in_sandbox(inside) == 2
 
 
-def test_loads_are_as_far_apart_as_the_minimum_sync_period_says():
+def test_a_change_is_held_back_for_the_minimum_sync_period():
     def inside():
         import os
-        import time
 
         from hoplab.cluster.proxy import KubeProxy
         from hoplab.dataplane.config import ProxyConfig
         from hoplab.net.namespaces import Namespace
 
-        config = ProxyConfig(min_sync_period_s=0.4)
+        config = ProxyConfig(min_sync_period_s=0.3)
         proxy = KubeProxy(Namespace("node1", os.getpid()), Node("node1", ("10.240.0.11",)), config)
-        moments = []
-        for address in ("10.1.1.4", "10.1.1.5", "10.1.1.5", "10.1.1.6"):
-            if proxy.start_sync(*dns("IPv4", address)):
-                moments.append(time.monotonic())
+        told = []
+        for address in ("10.1.1.4", "10.1.1.4", "10.1.1.5"):
+            told.append((proxy.start_sync(*dns("IPv4", address)), proxy.due_in() is not None))
             proxy.finish_sync()
-        return moments
+        due = proxy.due_in()
+        threading.Event().wait(due)
+        told.append((proxy.start_sync(*dns("IPv4", "10.1.1.6")), proxy.due_in() is not None))
+        proxy.finish_sync()
+        rules = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True, check=True).stdout
+        return told, due, "10.1.1.6:53" in rules, "10.1.1.5:53" in rules
 
-    first, second, third = in_sandbox(inside)
-    assert second - first >= 0.39
-    assert third - second >= 0.39
+    told, due, last, between = in_sandbox(inside)
+    assert told == [(True, False), (False, False), (False, True), (True, False)]
+    assert 0 < due <= 0.3
+    assert (last, between) == (True, False)
 
 
 def test_a_node_takes_the_settings_of_connection_tracking():
