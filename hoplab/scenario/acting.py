@@ -108,7 +108,7 @@ def played(
         observer.register(cluster.loop.fileno(), lambda: _served(cluster))
         prober = Prober(observer, namespaces, play.seed, crafter=crafter)
         foreteller, inquiry = Foreteller(cluster), Inquiry(cluster)
-        inquiry.asker.remember(namespaces.values())
+        inquiry.counters.remember(namespaces.values())
         lab = Lab(cluster, observer, prober, play.seed, namespaces=namespaces, foreteller=foreteller, inquiry=inquiry)
         lab.note = play.note
         probing = time.monotonic()

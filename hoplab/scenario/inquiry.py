@@ -1,15 +1,16 @@
 """Asks why as soon as a flow failed, while the kernels still know it, and keeps the answer for the report.
 
 Whether a failure was meant is known later, when the script's checks were made: reasons
-of flows that ended as the script expects are thrown away.
+of flows that ended as the script expects are thrown away.  What asks and decides is
+imported when something failed: a run that goes well pays for reading its counters once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from hoplab.cluster.balancing import health_target
 from hoplab.cluster.cluster import Cluster
 from hoplab.hops.decisive import Explain
 from hoplab.hops.evidence import Evidence, RuleId, RuleText
@@ -18,12 +19,12 @@ from hoplab.hops.reason import Reason
 from hoplab.hops.sightings import read_frames
 from hoplab.hops.story import Flow
 from hoplab.net.namespaces import Namespace
-from hoplab.reasons.case import Case
-from hoplab.reasons.decide import reasons
-from hoplab.reasons.facts import Facts, HealthFact
-from hoplab.reasons.together import Many, reasons_together
 from hoplab.report.run import explain_by
-from hoplab.watch.asking import Asker
+from hoplab.watch.counters import Remembered
+
+if TYPE_CHECKING:
+    from hoplab.reasons.facts import Facts, HealthFact
+    from hoplab.watch.asking import Asker
 
 MOST = 64
 """Flows of one send whose failure is looked into: of many alike a few tell it all."""
@@ -36,7 +37,8 @@ class Inquiry:
     """Reasons of the failed flows of one run."""
 
     cluster: Cluster
-    asker: Asker = field(default_factory=Asker)
+    counters: Remembered = field(default_factory=Remembered)
+    _asker: Asker | None = None
     _found: dict[int, tuple[Flow, tuple[Reason, ...]]] = field(default_factory=dict)
     """By id() of the flow, which is kept so that the id stays its own."""
     _meant: dict[int, Flow] = field(default_factory=dict)
@@ -60,6 +62,10 @@ class Inquiry:
         return self._found[id(flow)][1]
 
     def _decide(self, flows: Sequence[Flow], evidence: Evidence, namespaces: Mapping[str, Namespace]) -> None:
+        from hoplab.reasons.case import Case
+        from hoplab.reasons.decide import reasons
+        from hoplab.reasons.facts import Facts
+
         try:
             facts = self.facts(flows, namespaces)
         except OSError:
@@ -74,10 +80,20 @@ class Inquiry:
     def facts(self, flows: Sequence[Flow], namespaces: Mapping[str, Namespace]) -> Facts:
         """What the kernels say now.  Raises OSError."""
         hosts = {running.namespace.name: running.pod.node_name for running in self.cluster.running()}
-        return self.asker.look(flows, namespaces, hosts, self._health())
+        return self._ask().look(flows, namespaces, hosts, self._health())
+
+    def _ask(self) -> Asker:
+        if self._asker is None:
+            from hoplab.watch.asking import Asker
+
+            self._asker = Asker(self.counters)
+        return self._asker
 
     def _health(self) -> Iterator[HealthFact]:
         """What the nodes answered the balancer's last health check, Service by Service."""
+        from hoplab.cluster.balancing import health_target
+        from hoplab.reasons.facts import HealthFact
+
         findings = {f.target: f for f in (self.cluster.balancer.findings if self.cluster.balancer else ())}
         for service in self.cluster.objects.services.values():
             for agent in self.cluster.nodes.values() if service.type == "LoadBalancer" else ():
@@ -94,6 +110,9 @@ class Inquiry:
         self, flows: Sequence[Flow], rules: Mapping[RuleId, RuleText], namespaces: Mapping[str, Namespace]
     ) -> tuple[Reason, ...]:
         """What is wrong with flows that were sent together, though none of them shows it alone."""
+        from hoplab.reasons.facts import Facts
+        from hoplab.reasons.together import Many, reasons_together
+
         roles = {name: namespace.role for name, namespace in namespaces.items()}
         found = reasons_together(Many(flows, rules, Facts(roles, health=tuple(self._health())), self.explain()))
         self.of_run |= {_key(reason): reason for reason in found}

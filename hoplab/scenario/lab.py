@@ -249,7 +249,7 @@ class Lab:
         new = [ns for name, ns in now.items() if self.namespaces.get(name) != ns]
         self.observer.add([target(ns) for ns in new])
         if self.inquiry is not None:
-            self.inquiry.asker.remember(new)
+            self.inquiry.counters.remember(new)
         self.namespaces.clear()
         self.namespaces.update(now)
 

@@ -1,16 +1,17 @@
-"""Asks the kernels of the lab, once something failed, what they know about it; and remembers counters to compare with.
+"""Asks the kernels of the lab, once something failed, what they know about it.
 
-Nothing here costs a run that goes well more than reading a few files at its beginning:
-sockets are opened when there is something to ask, and closed again.
+Nothing here costs a run that goes well anything: sockets are opened when there is
+something to ask, and closed again.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
+from hoplab.hops.decisive import decides
 from hoplab.hops.evidence import ConntrackEvent
 from hoplab.hops.packet import address_text
 from hoplab.hops.story import Flow
@@ -46,16 +47,9 @@ LARGEST_ANSWER = 1 << 17
 class Asker:
     """Remembers the counters of each namespace, and looks at everything when asked to."""
 
-    def __init__(self) -> None:
-        self._before: dict[str, tuple[int, dict[str, str]]] = {}
+    def __init__(self, before: counters.Remembered) -> None:
+        self._before = before
         self._queues: dict[tuple[str, str], int] = {}
-
-    def remember(self, namespaces: Iterable[Namespace]) -> None:
-        """Read the counters that the next look compares with; what was read before stays for a known namespace."""
-        for namespace in namespaces:
-            known = self._before.get(namespace.name)
-            if known is None or known[0] != namespace.pid:
-                self._before[namespace.name] = (namespace.pid, counters.read(namespace.pid))
 
     def look(
         self,
@@ -66,8 +60,11 @@ class Asker:
     ) -> Facts:
         """Everything about these flows, which failed.  Raises OSError when a kernel refuses to answer."""
         flows = tuple(flows)
+        # Socket tables are one for the whole machine, and slow to read: only who was asked is asked.
+        ends = {hop.node for flow in flows for passage in flow.passages for hop in (passage.hops[0], passage.hops[-1])}
+        protocols = {flow.protocol for flow in flows}
         roles = {name: namespace.role for name, namespace in namespaces.items()}
-        growth = {name: self._growth(namespace) for name, namespace in namespaces.items()}
+        growth = {name: self._before.growth(namespace) for name, namespace in namespaces.items()}
         links: list[LinkFact] = []
         addresses: list[AddressFact] = []
         neighbours: list[NeighbourFact] = []
@@ -83,8 +80,8 @@ class Asker:
                 for interface, grown in self._queue_growth(opened, name, names):
                     growth[name][f"{interface}.queue_drop"] = grown
             settings |= _settings(namespace, [one.name for one in mine])
-            if namespace.role != "switch":
-                listeners += listening(namespace)
+            if name in ends:
+                listeners += listening(namespace, protocols)
         indexes = {(one.node, one.name): one.index for one in links}
         routes = {
             question: _route(namespaces[question.node], question, indexes)
@@ -104,12 +101,6 @@ class Asker:
             tuple(_entries(flows, namespaces)),
             tuple(health),
         )
-
-    def _growth(self, namespace: Namespace) -> dict[str, int]:
-        now = counters.read(namespace.pid)
-        pid, before = self._before.get(namespace.name, (0, {}))
-        self._before[namespace.name] = (namespace.pid, now)
-        return counters.growth(before if pid == namespace.pid else {}, now)
 
     def _queue_growth(self, opened: socket.socket, node: str, names: dict[int, str]) -> Iterator[tuple[str, int]]:
         """Drops of queues since the last look; a namespace begins without any queue that drops."""
@@ -206,9 +197,11 @@ def _settings(namespace: Namespace, interfaces: Iterable[str]) -> dict[tuple[str
     return found
 
 
-def listening(namespace: Namespace) -> Iterator[ListenerFact]:
+def listening(namespace: Namespace, protocols: Collection[str] = ("tcp", "udp")) -> Iterator[ListenerFact]:
     """Sockets that wait for somebody: TCP in state LISTEN (0A), UDP without a peer (07)."""
     for name, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+        if name.removesuffix("6") not in protocols:
+            continue
         with suppress(OSError), open(f"/proc/{namespace.pid}/net/{name}", encoding="ascii") as file:
             for line in file.readlines()[1:]:
                 columns = line.split()
@@ -224,8 +217,13 @@ def _proc_address(text: str) -> str:
 
 
 def _entries(flows: Iterable[Flow], namespaces: Mapping[str, Namespace]) -> Iterator[ConntrackEvent]:
-    """Connection tracking of every namespace that the flows passed: entries may be older than the flow."""
-    passed = dict.fromkeys(hop.node for flow in flows for passage in flow.passages for hop in passage.hops)
-    for name in passed:
+    """Connection tracking of the namespaces that rewrote without a rule: their entries are older than the flow."""
+    asked = dict.fromkeys(
+        hop.node
+        for flow in flows
+        for hop in flow.forward
+        if hop.rules and hop.before.dst != hop.after.dst and not any(decides(hit) == "DNAT" for hit in hop.rules)
+    )
+    for name in asked:
         if name in namespaces and namespaces[name].role in FORWARDING:
             yield from dump_conntrack(namespaces[name])
