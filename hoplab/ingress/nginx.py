@@ -11,11 +11,25 @@ those of ingress-nginx rootfs/etc/nginx/template/nginx.tmpl.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
+from hoplab.ingress.blocks import (
+    canary_maps,
+    cors_headers,
+    doubled,
+    heads,
+    indented,
+    literal,
+    plain_name,
+    server_name,
+    switch,
+    upstream_name,
+    with_error_pages,
+    zone,
+)
 from hoplab.ingress.rules import ANY_HOST, Backend, Host, Location, Options, Plan
-from hoplab.ingress.settings import Cors, Global, Settings
+from hoplab.ingress.settings import Global, Settings
 from hoplab.ingress.words import SCRATCH, quoted, temporary_paths
 
 HOME = "/etc/ingress-controller"
@@ -48,14 +62,11 @@ def _users_file(secret: str) -> str:
     return f"{HOME}/auth/{secret.replace('/', '-')}"
 
 
-def _indented(lines: Sequence[str]) -> list[str]:
-    return [f"    {line}" if line else "" for line in lines]
-
-
 class _Writer:
     def __init__(self, plan: Plan, options: Options, shared: Global) -> None:
         self._plan, self._options, self._shared = plan, options, shared
         self._locations = [each for host in plan.hosts for each in host.locations]
+        self._with_canaries = [each for each in self._locations if each.canary is not None and each.canary.endpoints]
         self._sticky: dict[str, str] = {}
         """Upstream -> cookie, of those whose clients stay with an endpoint."""
 
@@ -69,7 +80,7 @@ class _Writer:
         yield "error_log stderr notice;"
         yield "events { worker_connections 1024; }"
         yield "http {"
-        yield from _indented([*self._http()])
+        yield from indented([*self._http()])
         yield "}"
 
     def _http(self) -> Iterator[str]:
@@ -81,12 +92,12 @@ class _Writer:
             " $upstream_response_length $upstream_response_time $upstream_status';"
         )
         yield "access_log /dev/stdout upstreaminfo;"
-        yield f"server_tokens {_switch(shared.server_tokens)};"
+        yield f"server_tokens {switch(shared.server_tokens)};"
         yield f"keepalive_timeout {shared.keep_alive}s;"
         yield "reset_timedout_connection on;"
         yield "server_names_hash_bucket_size 256;"
         yield "variables_hash_max_size 2048;"
-        yield f"gzip {_switch(shared.use_gzip)};"
+        yield f"gzip {switch(shared.use_gzip)};"
         if shared.use_proxy_protocol or shared.use_forwarded_headers:
             source = "proxy_protocol" if shared.use_proxy_protocol else shared.forwarded_for_header
             yield f"real_ip_header {source};"
@@ -103,6 +114,8 @@ class _Writer:
         yield ""
         for backend, location in self._backends():
             yield from self._upstream(backend, location)
+        for number, location in enumerate(self._with_canaries):
+            yield from canary_maps(location, number, upstream_name(location))
         for host in self._plan.hosts:
             yield from self._server(host)
         yield f"server {{ listen {self._options.healthz_port}; access_log off; location /healthz {{ return 200; }} }}"
@@ -120,7 +133,7 @@ class _Writer:
 
     def _limits(self) -> Iterator[str]:
         """A zone of memory for each Ingress that limits requests or connections of a client."""
-        for name, settings in {_zone(each): each.settings for each in self._locations}.items():
+        for name, settings in {zone(each): each.settings for each in self._locations}.items():
             if settings.limit_rps:
                 yield f"limit_req_zone $binary_remote_addr zone={name}-rps:1m rate={settings.limit_rps}r/s;"
             if settings.limit_rpm:
@@ -135,13 +148,17 @@ class _Writer:
         found: dict[str, tuple[Backend, Location | None]] = {}
         for location in self._locations:
             if location.backend.endpoints:
-                found.setdefault(_upstream_name(location), (location.backend, location))
+                found.setdefault(upstream_name(location), (location.backend, location))
+        for location in self._with_canaries:
+            assert location.canary is not None
+            plain = replace(location, backend=location.canary, settings=Settings())
+            found.setdefault(upstream_name(plain), (location.canary, plain))
         if self._plan.default_backend is not None and self._plan.default_backend.endpoints:
             found["upstream-default-backend"] = (self._plan.default_backend, None)
         return list(found.values())
 
     def _upstream(self, backend: Backend, location: Location | None) -> Iterator[str]:
-        name = _upstream_name(location) if location is not None else "upstream-default-backend"
+        name = upstream_name(location) if location is not None else "upstream-default-backend"
         settings = location.settings if location is not None else Settings()
         if settings.cookie:
             # A client that has no cookie yet gets a fresh one; the hash of either picks the endpoint.
@@ -186,15 +203,15 @@ class _Writer:
             # Nobody could trust a certificate made up for the occasion.
             yield "    ssl_reject_handshake on;"
         for snippet in host.snippets:
-            yield from _indented(snippet.splitlines())
+            yield from indented(snippet.splitlines())
         if host.app_root:
             yield f"    if ($uri = /) {{ return 302 $pass_access_scheme://$best_http_host{host.app_root}; }}"
         for location in host.locations:
-            yield from _indented([*self._blocks(location, host)])
+            yield from indented([*self._blocks(location, host)])
         if not any(location.kind != "regex" and location.path == "/" for location in host.locations):
-            yield from _indented(["location / {", *_indented([*self._nobody()]), "}"])
-        for location in _with_error_pages(host.locations):
-            yield from _indented([*self._error_page(location)])
+            yield from indented(["location / {", *indented([*self._nobody()]), "}"])
+        for location in with_error_pages(host.locations):
+            yield from indented([*self._error_page(location)])
         yield "}"
 
     def _nobody(self) -> Iterator[str]:
@@ -209,8 +226,8 @@ class _Writer:
     # Locations
 
     def _blocks(self, location: Location, host: Host) -> Iterator[str]:
-        body = _indented([*self._location(location, host)])
-        for head in _heads(location, host.locations):
+        body = indented([*self._location(location, host)])
+        for head in heads(location, host.locations):
             yield f"location {head} {{"
             yield from body
             yield "}"
@@ -241,7 +258,7 @@ class _Writer:
             yield f"auth_basic_user_file {_users_file(settings.auth_secret)};"
         yield from self._limited(location)
         if settings.cors.enabled:
-            yield from _cors(settings.cors)
+            yield from cors_headers(settings.cors)
         if not location.backend.endpoints:
             yield from settings.configuration_snippet.splitlines()
             yield "return 503;"
@@ -249,16 +266,19 @@ class _Writer:
         yield from self._rewrite(location)
         yield from self._own(settings)
         if settings.cookie:
-            yield f"add_header Set-Cookie $sticky_{plain_name(_upstream_name(location))}_set;"
+            yield f"add_header Set-Cookie $sticky_{plain_name(upstream_name(location))}_set;"
         if settings.custom_http_errors:
             yield "proxy_intercept_errors on;"
             for code in settings.custom_http_errors:
                 yield f"error_page {code} = @error_{plain_name(location.backend.upstream)}_{code};"
         yield from settings.configuration_snippet.splitlines()
-        yield f"proxy_pass {settings.backend_protocol.lower()}://{_upstream_name(location)};"
+        target = upstream_name(location)
+        if location in self._with_canaries:
+            target = f"$canary_{self._with_canaries.index(location)}"
+        yield f"proxy_pass {settings.backend_protocol.lower()}://{target};"
 
     def _limited(self, location: Location) -> Iterator[str]:
-        settings, name = location.settings, _zone(location)
+        settings, name = location.settings, zone(location)
         for unit, rate in (("rps", settings.limit_rps), ("rpm", settings.limit_rpm)):
             if rate:
                 yield f"limit_req zone={name}-{unit} burst={rate * settings.limit_burst_multiplier} nodelay;"
@@ -276,7 +296,7 @@ class _Writer:
             return
         base = "" if location.path == "/" else location.path.rstrip("/")
         target = settings.rewrite_target.rstrip("/")
-        yield f"rewrite {quoted(f'(?i)^{_literal(base)}/?(.*)$')} {quoted(f'{target}/$1')} break;"
+        yield f"rewrite {quoted(f'(?i)^{literal(base)}/?(.*)$')} {quoted(f'{target}/$1')} break;"
 
     def _proxied(self, settings: Settings) -> Iterator[str]:
         """How requests are passed on: headers, sizes, times."""
@@ -302,11 +322,11 @@ class _Writer:
         yield f"proxy_connect_timeout {settings.proxy_connect_timeout}s;"
         yield f"proxy_send_timeout {settings.proxy_send_timeout}s;"
         yield f"proxy_read_timeout {settings.proxy_read_timeout}s;"
-        yield f"proxy_buffering {_switch(settings.proxy_buffering)};"
+        yield f"proxy_buffering {switch(settings.proxy_buffering)};"
         yield f"proxy_buffer_size {settings.proxy_buffer_size};"
         yield f"proxy_buffers 4 {settings.proxy_buffer_size};"
-        yield f"proxy_busy_buffers_size {_doubled(settings.proxy_buffer_size)};"
-        yield f"proxy_request_buffering {_switch(settings.proxy_request_buffering)};"
+        yield f"proxy_busy_buffers_size {doubled(settings.proxy_buffer_size)};"
+        yield f"proxy_request_buffering {switch(settings.proxy_request_buffering)};"
         yield f"proxy_next_upstream {settings.proxy_next_upstream};"
         yield f"proxy_next_upstream_timeout {settings.proxy_next_upstream_timeout};"
         yield f"proxy_next_upstream_tries {settings.proxy_next_upstream_tries};"
@@ -339,79 +359,3 @@ class _Writer:
                 yield "    rewrite (.*) / break;"
                 yield "    proxy_pass http://upstream-default-backend;"
             yield "}"
-
-
-def server_name(host: str) -> str:
-    """A host as nginx' server_name: a wildcard stands for exactly one label, which nginx' own wildcard does not."""
-    if host == ANY_HOST:
-        return ANY_HOST
-    if host.startswith("*."):
-        return quoted(rf"~^[^.]+\.{_literal(host[2:])}$")
-    return host
-
-
-def _heads(location: Location, others: Sequence[Location]) -> list[str]:
-    """What follows the word `location`: two where the type Prefix needs two."""
-    path = location.path
-    if location.kind == "regex":
-        return [f"~* {quoted('^' + path)}"]
-    if location.kind == "exact":
-        return [f"= {quoted(path)}"]
-    if location.kind == "start":
-        return [quoted(path)]
-    taken = {(each.kind, each.path) for each in others}
-    heads = [] if ("start", f"{path}/") in taken else [quoted(f"{path}/")]
-    return heads if ("exact", path) in taken else [f"= {quoted(path)}", *heads]
-
-
-def _with_error_pages(locations: Sequence[Location]) -> list[Location]:
-    """One location for each backend whose errors get pages."""
-    return list({each.backend.upstream: each for each in locations if each.settings.custom_http_errors}.values())
-
-
-def _upstream_name(location: Location) -> str:
-    """Backends of Ingresses with different ways of choosing an endpoint can't share an upstream."""
-    name = location.backend.upstream
-    special = location.settings.cookie or location.settings.upstream_hash_by or location.settings.service_upstream
-    return f"{name}-{plain_name(location.ingress)}" if special else name
-
-
-def plain_name(text: str) -> str:
-    """A name of letters, digits and _ for nginx' variables and named locations."""
-    return "".join(letter if letter.isalnum() else "_" for letter in text)
-
-
-def _zone(location: Location) -> str:
-    return f"limit_{plain_name(location.ingress)}"
-
-
-def _literal(text: str) -> str:
-    """Text as a regular expression that matches just it."""
-    return "".join(f"\\{letter}" if letter in r"\.^$*+?{}[]|()" else letter for letter in text)
-
-
-def _switch(on: bool) -> str:
-    return "on" if on else "off"
-
-
-def _doubled(size: str) -> str:
-    number = size.rstrip("kKmMgG")
-    return f"{2 * int(number)}{size[len(number) :]}"
-
-
-def _cors(cors: Cors) -> Iterator[str]:
-    told = {
-        "Access-Control-Allow-Origin": cors.origin,
-        "Access-Control-Allow-Methods": cors.methods,
-        "Access-Control-Allow-Headers": cors.headers,
-        "Access-Control-Max-Age": str(cors.max_age),
-    }
-    if cors.credentials:
-        told["Access-Control-Allow-Credentials"] = "true"
-    if cors.expose:
-        told["Access-Control-Expose-Headers"] = cors.expose
-    headers = [f"add_header {name} {quoted(value)} always;" for name, value in told.items()]
-    yield "if ($request_method = OPTIONS) {"
-    yield from _indented([*headers, "add_header Content-Length 0;", "return 204;"])
-    yield "}"
-    yield from headers

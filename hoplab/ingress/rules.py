@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from hoplab.ingress.settings import CLASS, Global, Settings, settings
+from hoplab.ingress.settings import CLASS, Canary, Global, Settings, settings
 from hoplab.kube.objects import KubeObject
 from hoplab.kube.secrets import secret_data
 from hoplab.kube.types import EndpointSlice, Service, ServicePort
@@ -80,6 +80,9 @@ class Location:
     """NAMESPACE/NAME; '' where no Ingress wrote it (what no rule takes)."""
     written: str = ""
     """The path as the Ingress has it."""
+    canary: Backend | None = None
+    """Who gets some of the requests instead, as `canary_of` says."""
+    canary_of: Canary = field(default_factory=Canary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +178,12 @@ class _Planner:
         self._certificates: dict[str, str] = {}
         self._passwords: dict[str, str] = {}
         self._warnings: list[str] = []
+        self._canaries: list[tuple[str, Location]] = []
 
     def plan(self) -> Plan:
         for ingress in self._ingresses:
             self._take(ingress)
+        self._join_canaries()
         default = self._default_backend()
         return Plan(
             tuple(self._host(name, self._hosts[name]) for name in sorted(self._hosts, key=_host_order)),
@@ -235,10 +240,24 @@ class _Planner:
         location = self._location(bare, kind, ingress, path["backend"], set_up, written)
         if location is None:
             return
+        if set_up.canary.enabled:
+            self._canaries.append((host, location))
+            return
         before = draft.locations.setdefault((kind, bare), location)
         if before is not location:
             older = f"Ingress {before.ingress}, which is older, has it"
             self._warnings.append(f"Ingress {_key(ingress)}: {host}{written} is left out: {older}")
+
+    def _join_canaries(self) -> None:
+        """Give each canary to the path that it stands beside."""
+        for host, one in self._canaries:
+            beside = self._hosts[host].locations.get((one.kind, one.path))
+            if beside is None or beside.canary is not None:
+                why = "no other Ingress has it" if beside is None else "it has a canary already"
+                self._warnings.append(f"Ingress {one.ingress}: a canary of {host}{one.written} is left out: {why}")
+                continue
+            joined = replace(beside, canary=one.backend, canary_of=one.settings.canary)
+            self._hosts[host].locations[one.kind, one.path] = joined
 
     def _location(
         self,

@@ -38,6 +38,20 @@ class Cors:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """Which requests of a path another Ingress' backend gets instead: by header, else by cookie, else by share."""
+
+    enabled: bool = False
+    weight: int = 0
+    total: int = 100
+    header: str = ""
+    header_value: str = ""
+    """The value that means it; '' for `always` (and `never` for the opposite)."""
+    header_pattern: str = ""
+    cookie: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How a location treats requests.  Times are seconds, sizes as nginx writes them."""
 
@@ -72,6 +86,7 @@ class Settings:
     cookie_path: str = "/"
     cookie_max_age: int = 0
     cors: Cors = field(default_factory=Cors)
+    canary: Canary = field(default_factory=Canary)
     custom_http_errors: tuple[int, ...] = ()
     limit_rps: int = 0
     limit_rpm: int = 0
@@ -257,6 +272,15 @@ CORS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "cors-allow-credentials": ("credentials", _boolean),
     "cors-max-age": ("max_age", _number(1)),
 }
+CANARY: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "canary": ("enabled", _boolean),
+    "canary-weight": ("weight", _number(0)),
+    "canary-weight-total": ("total", _number(1)),
+    "canary-by-header": ("header", _word(r"[A-Za-z0-9-]+", "a header's name")),
+    "canary-by-header-value": ("header_value", _PLAIN),
+    "canary-by-header-pattern": ("header_pattern", _PLAIN),
+    "canary-by-cookie": ("cookie", _COOKIE),
+}
 COOKIE: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "session-cookie-name": ("cookie", _COOKIE),
     "session-cookie-path": ("cookie_path", _URI),
@@ -315,6 +339,7 @@ def settings(
     found: dict[str, Any] = {}
     cors: dict[str, Any] = {}
     cookie: dict[str, Any] = {}
+    canary: dict[str, Any] = {}
     # The newer prefix wins where both are given.
     named = {
         full.removeprefix(prefix): (full, text)
@@ -335,6 +360,8 @@ def settings(
             _take(cors, CORS, name, text, place, warnings)
         elif name in COOKIE:
             _take(cookie, COOKIE, name, text, place, warnings)
+        elif name in CANARY:
+            _take(canary, CANARY, name, text, place, warnings)
         elif name == "secure-backends":
             found["backend_protocol"] = "HTTPS" if text == "true" else "HTTP"
         else:
@@ -350,6 +377,8 @@ def settings(
         warnings.append(
             f"{where}: of password checks the lab's controller knows auth-type basic with auth-secret (a file of users)"
         )
+    if canary:
+        found["canary"] = replace(base.canary, **canary)
     if cors:
         found["cors"] = replace(base.cors, **cors)
     return replace(base, **found), tuple(warnings)
@@ -372,5 +401,5 @@ def _take(
 
 def known() -> tuple[list[str], list[str]]:
     """Every annotation and every key of the ConfigMap that is understood: what docs/ingress.md lists."""
-    annotations = [*LOCATION, *CORS, *COOKIE, "affinity", "auth-type", "auth-secret", "auth-secret-type"]
+    annotations = [*LOCATION, *CORS, *CANARY, *COOKIE, "affinity", "auth-type", "auth-secret", "auth-secret-type"]
     return sorted(annotations), sorted((*GLOBAL, *GLOBAL_LOCATION, "location-snippet"))

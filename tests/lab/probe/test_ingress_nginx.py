@@ -95,6 +95,14 @@ MANIFESTS = [
     ingress("Prefix / web:80", name="tls", host="tls.example", more="tls: [{hosts: [tls.example], secretName: cert}]"),
     ingress("Prefix / web:80", name="plain-tls", host="both.example", annotations=[f'{NG}/ssl-redirect: "false"'],
             more="tls: [{hosts: [both.example], secretName: cert}]"),
+    ingress("Prefix / web:80", name="stable", host="canary.example"),
+    ingress("Prefix / api:80", name="canary", host="canary.example",
+            annotations=[f'{NG}/canary: "true"', f'{NG}/canary-weight: "30"', f"{NG}/canary-by-header: X-New",
+                         f"{NG}/canary-by-cookie: fresh"]),
+    ingress("ImplementationSpecific /x(.*) web:80", name="value", host="value.example",
+            annotations=[f"{NG}/rewrite-target: /y$1"]),
+    ingress("ImplementationSpecific /x(.*) api:80", name="value-canary", host="value.example",
+            annotations=[f'{NG}/canary: "true"', f"{NG}/canary-by-header: X-New", f"{NG}/canary-by-header-value: v2"]),
     ingress("Prefix / web:80", name="sticky", host="sticky.example", annotations=[f"{NG}/affinity: cookie"]),
 ]  # fmt: skip
 
@@ -244,6 +252,16 @@ def annotations() -> None:
     assert ask("errors.example", "/status/404").headers["X-Hoplab-Pod"] == "web"
     assert sorted({ask("limit.example").status for _ in range(5)}) == [200, 503]
     assert ask("snippet.example").headers["X-Mine"] == "yes"
+    asked_by = [{"X_New": "always"}, {"X_New": "never", "Cookie": "fresh=always"}, {"Cookie": "fresh=always"}]
+    assert [ask("canary.example", **each).headers["X-Hoplab-Pod"] for each in asked_by] == ["api", "web", "api"]
+    shares = [ask("canary.example").headers["X-Hoplab-Pod"] for _ in range(60)]
+    assert set(shares) == {"web", "api"}
+    assert 4 <= shares.count("api") <= 34
+    assert [told("value.example", "/xa", **each)["pod"] for each in ({"X_New": "v2"}, {"X_New": "v1"})] == [
+        "api",
+        "web",
+    ]
+    assert told("value.example", "/xa", X_New="v2")["path"] == "/ya"
     first = ask("sticky.example")
     assert first.headers["Set-Cookie"].startswith("INGRESSCOOKIE=")
     again = ask("sticky.example", Cookie=first.headers["Set-Cookie"].partition(";")[0])

@@ -101,6 +101,24 @@ class TestPaths:
         assert list(found(made, "a.example")) == ["start /x"]
 
 
+class TestCanaries:
+    CANARY = ('nginx.ingress.kubernetes.io/canary: "true"', 'nginx.ingress.kubernetes.io/canary-weight: "20"')
+
+    def test_a_canary_stands_beside_the_path_that_it_is_for_whichever_comes_first(self):
+        manifests = [ingress("Prefix /a web:80"), ingress("Prefix /a api:8080", name="canary", annotations=self.CANARY)]
+        for order in (manifests, manifests[::-1]):
+            (location,) = plan(*order).hosts[1].locations
+            assert (location.backend.endpoints, location.canary.endpoints) == ((WEB,), API)
+            assert location.canary_of.weight == 20
+
+    def test_a_canary_of_nothing_is_told(self):
+        made = plan(ingress("Prefix /a api:8080", name="canary", annotations=self.CANARY))
+        assert made.hosts[1].locations == ()
+        assert made.warnings == (
+            "Ingress default/canary: a canary of a.example/a is left out: no other Ingress has it",
+        )
+
+
 class TestHosts:
     def test_the_catch_all_comes_first_and_wildcards_last(self):
         made = plan(

@@ -70,9 +70,9 @@ def test_what_it_can_not_be_is_told_and_left_out(name, text, expected):
 
 
 def test_an_annotation_that_the_lab_does_not_know_is_told():
-    made, (warning,) = read(canary="true")
+    made, (warning,) = read(mirror_target="x")
     assert made == Settings()
-    assert f"annotation {PREFIX}canary: the lab's controller does not know this annotation" in warning
+    assert f"annotation {PREFIX}mirror-target: the lab's controller does not know this annotation" in warning
 
 
 def test_annotations_of_others_are_none_of_its_business():
