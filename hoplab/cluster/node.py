@@ -12,7 +12,6 @@ import hashlib
 import ipaddress
 import json
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -156,8 +155,8 @@ class NodeAgent:
         self.name_server = name_server
         """What pods ask for names: the cluster's name server, whether or not it runs."""
         self._zygote, self._loop, self._containers = zygote, loop, containers
-        self.log_opened: Callable[[str], None] = lambda _path: None
-        """Called with the file of each container's run before that begins."""
+        self.log_opened: Callable[[str, str, str], None] = lambda _uid, _container, _path: None
+        """Called with the file of each container's run before that begins; files stay when their pod goes."""
         self._health: dict[int, health.HealthServer] = {}
         self._health_checked: Mapping[int, Service] = {}
         self._local_endpoints: Mapping[str, int] = {}
@@ -288,16 +287,14 @@ class NodeAgent:
     def _open_log(self, running: PodOnNode, container: str) -> str:
         """The file of a container's new run, where the kubelet has it: a folder a container, a file a run."""
         logs = running.logs.setdefault(container, [])
-        path = f"{self._log_folder(running)}/{container}/{len(logs)}.log"
+        meta = running.pod.meta
+        folder = f"/var/log/pods/{meta.namespace}_{meta.name}_{meta.uid}"
+        path = self.namespace.path(f"{folder}/{container}/{len(logs)}.log")
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with _appending(path):
             logs.append(path)
-        self.log_opened(path)
+        self.log_opened(running.pod.meta.uid, container, path)
         return path
-
-    def _log_folder(self, running: PodOnNode) -> str:
-        meta = running.pod.meta
-        return self.namespace.path(f"/var/log/pods/{meta.namespace}_{meta.name}_{meta.uid}")
 
     def process(self, running: PodOnNode, container: str) -> int | None:
         """The process that a container runs, None when there is none."""
@@ -344,7 +341,6 @@ class NodeAgent:
         results = {running.attachment.container_id: running.result for running in going}
         errors = CniRuntime().delete([running.attachment for running in going], results)
         for running in going:
-            shutil.rmtree(self._log_folder(running), ignore_errors=True)
             self._end_holder(running.namespace, running.attachment)
         if errors:
             raise errors[0]

@@ -88,7 +88,7 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
     # Before any thread is there: the prompt is a fork of this process.
     prompt = Prompt(cluster.net) if doors.prompt else None
     importing.start()
-    book = LogBook(cluster.loop)
+    book = LogBook(cluster.loop, cluster.store)
     for agent in cluster.nodes.values():
         agent.log_opened = book.open
     apply(cluster, plan.loaded.objects)

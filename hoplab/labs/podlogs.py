@@ -9,6 +9,7 @@ text stays in the file.
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import threading
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from hoplab.api.podaccess import LogLine
+from hoplab.kube.store import Store
 from hoplab.net import kernel
 from hoplab.net.loop import Loop
 
@@ -90,35 +92,43 @@ class LogFile:
 
 
 class LogBook:
-    """Every log of the lab, watched by its loop."""
+    """Every log of the lab, watched by its loop; kept until its pod's object goes."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, store: Store) -> None:
+        self._store = store
         self._inotify = kernel.inotify()
-        self._files: dict[str, LogFile] = {}
+        self._runs: dict[tuple[str, str], list[LogFile]] = {}
+        """(uid of the pod, container) -> its runs"""
         self._watches: dict[int, LogFile] = {}
+        self._swept = -1
         loop.register(self._inotify, self._changed)
 
-    def open(self, path: str) -> None:
-        """Watch a file from now on; called in the loop's thread, before anything is written."""
-        file = self._files[path] = LogFile(path)
+    def open(self, uid: str, container: str, path: str) -> None:
+        """Watch the file of a new run; called in the loop's thread, before anything is written."""
+        runs = self._runs.setdefault((uid, container), [])
+        for before in runs:
+            before.finish()
+        file = LogFile(path)
         with suppress(FileNotFoundError):
             self._watches[kernel.watch_file(self._inotify, path)] = file
         file.look()
+        runs.append(file)
 
-    def file(self, path: str) -> LogFile | None:
-        """The log in a file; None for one that was never opened."""
-        return self._files.get(path)
-
-    def forget(self, gone: Sequence[str]) -> None:
-        """These files were removed."""
-        for path in gone:
-            file = self._files.pop(path, None)
-            if file is not None:
-                file.finish()
+    def runs(self, uid: str, container: str) -> Sequence[LogFile]:
+        """The logs of a container's runs, the present one last."""
+        return tuple(self._runs.get((uid, container), ()))
 
     def sweep(self) -> None:
-        """Forget the files that were removed with their pods."""
-        self.forget([path for path in list(self._files) if not os.path.exists(path)])
+        """Remove the logs of pods whose objects have gone, as the kubelet does."""
+        version = self._store.version_of("Pod")
+        if version == self._swept:
+            return
+        self._swept = version
+        there = {pod.meta.uid for pod in self._store.each("Pod")}
+        for key in [key for key in self._runs if key[0] not in there]:
+            for file in self._runs.pop(key):
+                file.finish()
+                shutil.rmtree(os.path.dirname(os.path.dirname(file.path)), ignore_errors=True)
 
     def _changed(self) -> None:
         changed: dict[int, LogFile] = {}
@@ -126,9 +136,12 @@ class LogBook:
             while data := os.read(self._inotify, PIECE):
                 at = 0
                 while at < len(data):
-                    watch, _mask, _cookie, length = _EVENT.unpack_from(data, at)
+                    watch, mask, _cookie, length = _EVENT.unpack_from(data, at)
                     at += _EVENT.size + length
-                    if watch in self._watches:
+                    if mask & kernel.IN_IGNORED:
+                        # The file has gone, and the watch with it.
+                        self._watches.pop(watch, None)
+                    elif watch in self._watches:
                         changed[watch] = self._watches[watch]
         for file in changed.values():
             file.look()

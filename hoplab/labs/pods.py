@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from hoplab.api.podaccess import LogLine, PodAccessError, PodName
-from hoplab.cluster.cluster import Cluster
 from hoplab.cluster.node import PodOnNode
 from hoplab.kube.objects import KubeObject
+from hoplab.kube.store import Store
 from hoplab.kube.types import Container
 from hoplab.labs.channel import Channel, LabGone
 from hoplab.labs.podlogs import LogBook, LogFile
@@ -54,15 +54,15 @@ class Pods:
     # The protocol
 
     def log(self, pod: PodName, container: str, previous: bool) -> ContainerLog:
-        """The log of a container's present run, or of the one before."""
-        running = self._pod(pod)
-        self._container(running, container)
-        paths = running.logs.get(container, [])
-        number = len(paths) - 1 - previous
+        """The log of a container's present run, or of the one before; those of a pod that has ended stay."""
+        obj = self._lab.cluster.store.find("Pod", pod.name, pod.namespace)
+        if obj is None or pod.uid not in ("", obj.meta.uid):
+            raise PodAccessError(f'pods "{pod.name}" not found')
+        runs = self._book.runs(obj.meta.uid, container)
+        number = len(runs) - 1 - previous
         if previous and number < 0:
             raise PodAccessError(f'previous terminated container "{container}" in pod "{pod.name}" not found')
-        file = self._book.file(paths[number]) if number >= 0 else None
-        return ContainerLog(self._lab.cluster, running, container, file, number)
+        return ContainerLog(self._lab.cluster.store, obj, container, runs[number] if number >= 0 else None)
 
     def run(
         self,
@@ -123,9 +123,8 @@ class Pods:
 class ContainerLog:
     """The log of one run; it ends when the container's status says that the run is over."""
 
-    def __init__(self, cluster: Cluster, running: PodOnNode, container: str, file: LogFile | None, number: int) -> None:
-        self._cluster, self._running, self._container = cluster, running, container
-        self._file, self._number = file, number
+    def __init__(self, store: Store, pod: KubeObject, container: str, file: LogFile | None) -> None:
+        self._store, self._pod, self._container, self._file = store, pod, container, file
 
     def read(self, start: int) -> tuple[Sequence[LogLine], bool]:
         """The lines from number `start`, and whether no more will come."""
@@ -139,7 +138,7 @@ class ContainerLog:
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Have `changed` called after lines came or the pod's status changed."""
-        stops = [self._cluster.store.subscribe(changed)]
+        stops = [self._store.subscribe(changed)]
         if self._file is not None:
             stops.append(self._file.subscribe(changed))
 
@@ -153,18 +152,18 @@ class ContainerLog:
     def _over(self) -> bool:
         if self._file is not None and self._file.complete:
             return True
-        meta = self._running.pod.meta
-        pod = self._cluster.store.find("Pod", meta.name, meta.namespace)
-        if pod is None or pod.meta.uid != meta.uid:
-            return True
-        if len(self._running.logs.get(self._container, [])) - 1 > self._number >= 0:
-            return True
-        return "running" not in _state(pod, self._container)
+        pod = self._now()
+        return pod is None or "running" not in _state(pod, self._container)
+
+    def _now(self) -> KubeObject | None:
+        """The pod's object as it is by now; None when it has gone."""
+        meta = self._pod.meta
+        pod = self._store.find("Pod", meta.name, meta.namespace)
+        return pod if pod is not None and pod.meta.uid == meta.uid else None
 
     def exit_code(self) -> int:
         """How the run ended; 0 where nothing tells."""
-        meta = self._running.pod.meta
-        pod = self._cluster.store.find("Pod", meta.name, meta.namespace)
+        pod = self._now()
         ended = _state(pod, self._container).get("terminated") if pod is not None else None
         return int(ended.get("exitCode", 0)) if isinstance(ended, dict) else 0
 

@@ -129,7 +129,7 @@ def arm_timerfd(fd: int, seconds: float | None) -> None:
     _checked(_libc.timerfd_settime(fd, 0, value, None), "timerfd_settime")
 
 
-IN_MODIFY = 2
+IN_MODIFY, IN_IGNORED = 2, 0x8000
 
 
 def inotify() -> int:

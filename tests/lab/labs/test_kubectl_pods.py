@@ -1,0 +1,261 @@
+"""The real kubectl and the pods of a lab: logs, exec, attach, port-forward; two labs; and who else may ask."""
+
+import base64
+import json
+import os
+import pty
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+from labtool import User, hears, until
+
+pytestmark = pytest.mark.lab
+
+PODS = """
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  containers:
+  - {name: web, image: hoplab/whoami, ports: [{containerPort: 80}], env: [{name: COLOUR, value: blue}]}
+  - {name: side, image: hoplab/responder, ports: [{containerPort: 81}], env: [{name: COLOUR, value: red}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: talker}
+spec:
+  containers:
+  - name: talker
+    image: busybox
+    command: [sh, -c, "n=0; while :; do n=$((n+1)); echo line $n; sleep 0.05; done"]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: again}
+spec:
+  restartPolicy: OnFailure
+  containers:
+  - name: again
+    image: busybox
+    command: [sh, -c, "test -e /tmp/x && sleep 1000; touch /tmp/x; echo first; exit 3"]
+"""
+
+
+@pytest.fixture(scope="module")
+def user(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kubectl")
+    someone = User(folder / "run")
+    someone.good("up", "--detach")
+    someone.good("kubectl", "apply", "-f", "-", input=PODS)
+    someone.good("kubectl", "wait", "pod/web", "pod/talker", "pod/again", "--for=condition=Ready", "--timeout=20s")
+    yield someone
+    someone.good("down")
+    until(lambda: not someone.processes(), "the end of everything that was started")
+
+
+def kubectl(user, *arguments, **options):
+    return user("kubectl", *arguments, **options)
+
+
+def test_exec_gives_exit_code_output_and_input(user):
+    assert user.good("kubectl", "exec", "web", "-c", "web", "--", "hostname") == "web\n"
+    assert user.good("kubectl", "exec", "web", "-c", "side", "--", "sh", "-c", "echo $COLOUR") == "red\n"
+    done = kubectl(user, "exec", "web", "-c", "web", "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (done.returncode, done.stdout) == (7, "out\n")
+    assert done.stderr.splitlines()[0] == "err"
+    data = os.urandom(300_000)
+    done = kubectl(user, "exec", "-i", "web", "-c", "web", "--", "cat", input=data, text=False)
+    assert done.stdout == data
+    assert kubectl(user, "exec", "web", "-c", "web", "--", "nothing-of-that-name").returncode == 1
+
+
+def test_exec_on_a_terminal(user):
+    ours, theirs = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    running = user.start("kubectl", "exec", "-it", "web", "-c", "web", "--", "sh", **streams, start_new_session=True)
+    os.close(theirs)
+    os.write(ours, b"tty; echo $((40+2))\n")
+    assert b"/dev/pts/" in hears(ours, b"42")
+    os.write(ours, b"exit 4\n")
+    assert running.wait(10) == 4
+    os.close(ours)
+
+
+def test_logs_are_followed_and_have_the_time_of_each_line(user):
+    following = user.start("kubectl", "logs", "-f", "talker", stdout=subprocess.PIPE, text=True)
+    assert [following.stdout.readline() for _ in range(3)] == [f"line {n}\n" for n in (1, 2, 3)]
+    following.kill()
+    following.wait()
+    following.stdout.close()
+    stamped = user.good("kubectl", "logs", "talker", "--timestamps", "--tail=5").splitlines()
+    times, words = zip(*(line.split(" ", 1) for line in stamped), strict=True)
+    assert all(word.startswith("line ") for word in words)
+    assert list(times) == sorted(times)
+    assert len(set(times)) == 5
+
+
+def test_each_container_has_its_own_log(user):
+    address = user.good("kubectl", "get", "pod", "web", "-o", "jsonpath={.status.podIP}")
+    for port in (80, 81):
+        user.good("exec", "node1", "--", "curl", "-sf", f"http://{address}:{port}/at-{port}")
+
+    def logged(container):
+        return user.good("kubectl", "logs", "web", "-c", container)
+
+    until(lambda: "GET /at-80" in logged("web"), "the request in the log")
+    assert "at-81" not in logged("web")
+    assert "GET /at-81" in logged("side")
+
+
+def test_the_log_of_the_run_before(user):
+    assert user.good("kubectl", "logs", "again", "--previous") == "first\n"
+    assert kubectl(user, "logs", "talker", "--previous").returncode == 1
+
+
+def test_a_follower_ends_with_the_container(user):
+    user.good(
+        "kubectl",
+        "run",
+        "brief",
+        "--image=busybox",
+        "--restart=Never",
+        "--",
+        "sh",
+        "-c",
+        "echo one; sleep 0.3; printf two",
+    )
+    user.good("kubectl", "wait", "pod/brief", "--for=jsonpath={.status.phase}=Running", "--timeout=20s")
+    assert user.good("kubectl", "logs", "-f", "brief", timeout=20) == "one\ntwo\n"
+
+
+def test_attach_shows_what_comes_from_now_on(user):
+    attached = user.start("kubectl", "attach", "talker", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    numbers = [int(attached.stdout.readline().split()[1]) for _ in range(3)]
+    assert numbers == list(range(numbers[0], numbers[0] + 3))
+    attached.kill()
+    attached.wait()
+    attached.stdout.close()
+
+
+def test_port_forward_reaches_the_pods_loopback(user):
+    forwarding = user.start("kubectl", "port-forward", "pod/web", ":81", stdout=subprocess.PIPE, text=True)
+    port = int(forwarding.stdout.readline().split("127.0.0.1:")[1].split()[0])
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
+        told = json.load(page)
+    assert (told["pod"], told["port"], told["client"].split(":")[0]) == ("web", 81, "127.0.0.1")
+    forwarding.send_signal(signal.SIGINT)
+    forwarding.wait(10)
+    forwarding.stdout.close()
+
+
+def test_a_change_is_in_the_nodes_rules_when_the_rollout_says_so(user):
+    user.good("kubectl", "create", "deployment", "shop", "--image=hoplab/whoami", "--replicas=3", "--port=80")
+    user.good("kubectl", "expose", "deployment", "shop", "--port=80")
+    user.good("kubectl", "rollout", "status", "deployment/shop", "--timeout=20s")
+    address = user.good("kubectl", "get", "svc", "shop", "-o", "jsonpath={.spec.clusterIP}")
+    rules = user.good("exec", "node1", "--", "iptables-save", "-t", "nat")
+    assert rules.count("-j DNAT") >= 3
+    assert user.good("exec", "pod/web", "--", "curl", "-sf", f"http://{address}/").startswith("{")
+    user.good("trace", "pod/web", "svc/shop", "-q")
+    user.good("kubectl", "scale", "deployment/shop", "--replicas=0")
+    user.good("kubectl", "wait", "pod", "-l", "app=shop", "--for=delete", "--timeout=40s")
+    assert user("exec", "pod/web", "--", "curl", "-s", "-m", "2", f"http://{address}/").returncode == 7
+
+
+def test_the_kubeconfig_is_its_users_alone_and_the_api_on_loopback(user):
+    path = Path(user.good("kubeconfig").strip())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    config = yaml.safe_load(path.read_text())
+    server = config["clusters"][0]["cluster"]["server"]
+    assert server.startswith("https://127.0.0.1:")
+    plain = subprocess.run(
+        ["kubectl", "get", "nodes", "-o", "name"],
+        env={**os.environ, "KUBECONFIG": str(path)},
+        capture_output=True,
+        text=True,
+    )
+    assert plain.stdout.split() == ["node/node1", "node/node2"]
+
+
+def listening(port):
+    """Addresses on which somebody of this machine listens on a TCP port."""
+    found = []
+    for family in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{family}").read_text().splitlines()[1:]:
+            words = line.split()
+            address, number = words[1].rsplit(":", 1)
+            if words[3] == "0A" and int(number, 16) == port:
+                found.append(address)
+    return found
+
+
+def test_without_the_token_there_is_nothing_to_be_had(user):
+    config = yaml.safe_load(Path(user.good("kubeconfig").strip()).read_text())
+    cluster = config["clusters"][0]["cluster"]
+    assert listening(int(cluster["server"].rsplit(":", 1)[1])) == ["0100007F"]
+    trusted = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
+
+    def asked(path, token=None):
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        request = urllib.request.Request(cluster["server"] + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10, context=trusted) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    token = config["users"][0]["user"]["token"]
+    assert asked("/api/v1/pods", token) == 200
+    for path in ("/api/v1/pods", "/api", "/openapi/v2", "/version", "/"):
+        assert asked(path) == 401, path
+        assert asked(path, token[:-1] + ("A" if token[-1] != "A" else "B")) == 401, path
+    # And who does not speak TLS, or trusts somebody else, gets no word either.
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(cluster["server"], timeout=10)
+
+
+def test_two_labs_never_hear_of_each_others_objects(user):
+    user.good("up", "--detach", "--name", "second", "single")
+    try:
+        assert user("kubectl", "get", "pods").returncode == 2
+        seen = threading.Event()
+        watching = user.start(
+            "kubectl", "--name", "second", "get", "configmaps", "-w", "-o", "name", stdout=subprocess.PIPE, text=True
+        )
+        threading.Thread(target=lambda: seen.set() if watching.stdout.readline() else None, daemon=True).start()
+        user.good("kubectl", "--name", "lab", "create", "configmap", "here", "--from-literal=a=b")
+        assert user.good("kubectl", "--name", "second", "get", "pods", "-o", "name") == ""
+        assert user("kubectl", "--name", "second", "get", "configmap", "here").returncode == 1
+        user.good("kubectl", "--name", "second", "create", "configmap", "there", "--from-literal=a=b")
+        assert seen.wait(10)
+        watching.kill()
+        watching.wait()
+        watching.stdout.close()
+        paths = {name: user.good("kubeconfig", "--name", name) for name in ("lab", "second")}
+        tokens = {
+            yaml.safe_load(Path(path.strip()).read_text())["users"][0]["user"]["token"] for path in paths.values()
+        }
+        assert len(tokens) == 2
+    finally:
+        user.good("down", "--name", "second")
+    assert "there" not in user.good("kubectl", "get", "configmaps", "-o", "name")
+
+
+def test_the_api_goes_with_its_lab(tmp_path):
+    someone = User(tmp_path / "run")
+    someone.good("up", "--detach", "single")
+    path = Path(someone.good("kubeconfig").strip())
+    port = int(yaml.safe_load(path.read_text())["clusters"][0]["cluster"]["server"].rsplit(":", 1)[1])
+    someone.good("down")
+    assert not path.exists()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
