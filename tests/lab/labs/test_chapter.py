@@ -53,7 +53,8 @@ def service(user, tmp_path_factory):
     created = user.good("kubectl", "create", "-f", SEED / "3-2-3_rc1.yaml")
     assert created == "replicationcontroller/nginx-1.12 created\n"
     assert user.good("kubectl", "create", "-f", file) == "service/nginx-nodeport created\n"
-    user.good("kubectl", "wait", "pod", "-l", "service=web", "--for=condition=Ready", "--timeout=20s")
+    addresses = ("kubectl", "get", "endpoints", "nginx-nodeport", "-o", "jsonpath={.subsets[*].addresses[*].ip}")
+    until(lambda: len(user.good(*addresses).split()) == 2, "both pods to be endpoints")
 
 
 def described(text):
