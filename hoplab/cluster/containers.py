@@ -8,8 +8,9 @@ pod's namespaces.  Everything else is the lab's own small server (hoplab.cluster
 
 from __future__ import annotations
 
+import re
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -84,6 +85,8 @@ def command(container: Container, variables: Mapping[str, str], on_machine: Call
     """The command of a container, as its image would run it; `on_machine` tells whether there is such a program."""
     entrypoint = container.command or ENTRYPOINTS.get(base_name(container.image), ())
     argv = [expanded(word, variables) for word in (*entrypoint, *container.args)]
+    if argv[0] == "python" and not on_machine("python") and on_machine("python3"):
+        argv[0] = "python3"
     if not on_machine(argv[0]) and on_machine("busybox"):
         # httpd, nc, telnet, ...: what an image like busybox has under one roof.
         argv = ["busybox", argv[0].rpartition("/")[2], *argv[1:]]
@@ -96,24 +99,51 @@ def nginx(container: Container, pod: Pod, program: str, volumes: Mapping[str, Ma
     Answers carry the pod's name and the client as nginx saw it (X-Hoplab-Pod, X-Hoplab-Client), as the lab's own
     server's do.
     """
-    files: dict[str, str] = {}
-    listening: tuple[int, ...] = ()
-    ports = [port.port for port in container.ports if port.protocol == "TCP"] or [80]
-    if NGINX_CONF in volumes:
-        # The writer's own file: it may well say `user nginx`, whom the machine need not have.
-        options = ["-g", f"daemon off; pid {SCRATCH}/nginx.pid;"]
+    written = {f"{path}/{name}".rstrip("/"): text for path, files in volumes.items() for name, text in files.items()}
+    if NGINX_CONF in written:
+        return _with_own_configuration(program, written)
+    files = {NGINX_CONF: _main_config(pod), f"{SCRATCH}/.keep": ""}
+    if CONF_D in volumes:
+        listening = listened(written)
     else:
-        options = []
-        files[NGINX_CONF] = _main_config(pod)
-        if CONF_D not in volumes:
-            root = HTML if HTML in volumes else f"{SCRATCH}/html"
-            files[f"{CONF_D}/default.conf"] = _default_server(ports, ipv6, root)
-            listening = tuple(ports)
-            if root != HTML:
-                files[f"{root}/index.html"] = WELCOME
-    files[f"{SCRATCH}/.keep"] = ""
+        listening = tuple(port.port for port in container.ports if port.protocol == "TCP") or (80,)
+        root = HTML if HTML in volumes else f"{SCRATCH}/html"
+        files[f"{CONF_D}/default.conf"] = _default_server(listening, ipv6, root)
+        if root != HTML:
+            files[f"{root}/index.html"] = WELCOME
     # Before any configuration is read, nginx opens the log that it was built with; -e gives it another one.
-    return Run((program, "-e", "stderr", "-c", NGINX_CONF, *options), {}, files, listening)
+    return Run((program, "-e", "stderr", "-c", NGINX_CONF), {}, files, listening)
+
+
+def _with_own_configuration(program: str, written: Mapping[str, str]) -> Run:
+    """nginx with a whole nginx.conf of the writer's, who counts on what the image has: its user, logs and types."""
+    types = "".join(f"    {kind} {ends};\n" for kind, ends in TYPES.items())
+    files = {"/etc/nginx/mime.types": f"types {{\n{types}}}\n", "/var/lib/nginx/.keep": "", "/var/log/nginx/.keep": ""}
+    argv = ("sh", "-c", LIKE_THE_IMAGE, "sh", program, "-e", "stderr", "-c", NGINX_CONF, "-g", "daemon off;")
+    return Run(argv, {}, {path: text for path, text in files.items() if path not in written}, listened(written))
+
+
+LIKE_THE_IMAGE = """\
+ln -sf /dev/stdout /var/log/nginx/access.log
+ln -sf /dev/stderr /var/log/nginx/error.log
+for each in passwd group; do
+  grep -q ^nginx: /etc/$each && continue
+  { cat /etc/$each; [ $each = group ] && echo nginx:x:0: || echo nginx:x:0:0::/:/bin/false; } > /etc/$each.new
+  mv /etc/$each.new /etc/$each
+done
+exec "$@"
+"""
+
+
+def listened(files: Mapping[str, str]) -> tuple[int, ...]:
+    """The ports that nginx configurations listen on, by their own words (pure): what a start waits for."""
+    found: dict[int, None] = {}
+    for path, text in files.items():
+        if path.endswith((".conf", "nginx.conf")):
+            plain = re.sub(r"#.*", "", text)
+            for match in re.finditer(r"(?:^|[;{}\s])listen\s+(?:[^\s;]*:)?(\d+)(?=[\s;])(?![^;]*\budp\b)", plain):
+                found[int(match[1])] = None
+    return tuple(found)
 
 
 def _main_config(pod: Pod) -> str:
@@ -145,7 +175,7 @@ def _main_config(pod: Pod) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _default_server(ports: list[int], ipv6: bool, root: str) -> str:
+def _default_server(ports: Sequence[int], ipv6: bool, root: str) -> str:
     listen = [f"    listen {port};" for port in ports] + [f"    listen [::]:{port};" for port in ports if ipv6]
     return "\n".join(
         [
@@ -162,7 +192,7 @@ def _default_server(ports: list[int], ipv6: bool, root: str) -> str:
 
 def image_files(container: Container, volumes: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
     """Folders of the image that a writer's own configuration may name: nginx' page, where nothing is mounted there."""
-    own = kind_of(container) == "nginx" and (NGINX_CONF in volumes or CONF_D in volumes)
+    own = kind_of(container) == "nginx" and any(path in volumes for path in (NGINX_CONF, CONF_D, "/etc/nginx"))
     return {HTML: {"index.html": WELCOME}} if own and HTML not in volumes else {}
 
 

@@ -39,7 +39,7 @@ KNOWN: Mapping[str, Image] = {
     "hostnames": Image("whoami", (ContainerPort(9376),)),
     "serve_hostname": Image("whoami", (ContainerPort(9376),)),
 }
-SILENT = frozenset({"busybox", "alpine", "debian", "ubuntu", "pause", "curl", "netshoot"})
+SILENT = frozenset({"busybox", "alpine", "debian", "ubuntu", "bash", "python", "pause", "curl", "netshoot"})
 """Images that serve nothing: somebody's shell."""
 
 
@@ -95,7 +95,10 @@ def _program(container: Container) -> Program:
             return Program("whoami", (), f"unknown image {container.image!r} declares no port: nothing is started")
         listed = ", ".join(f"{port.port}/{port.protocol}" for port in container.ports)
         return Program("whoami", container.ports, f"unknown image {container.image!r}: a stand-in answers on {listed}")
-    told = _agnhost_ports((*container.command, *container.args)) if name == "agnhost" else ()
+    words = (*container.command, *container.args)
+    if name == "agnhost" and words[:1] == ("pause",):
+        return Program("whoami", ())
+    told = _agnhost_ports(words) if name == "agnhost" else ()
     ports = told or known.ports
     declared = tuple(port for port in container.ports if (port.port, port.protocol) not in _numbers(ports))
     # nginx listens where its configuration says, whatever the manifest declares; the generic server goes along.

@@ -9,6 +9,7 @@ below /, a new root made of binds of what the old one holds.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 
@@ -33,8 +34,12 @@ def furnish(scratch: str, volumes: Mapping[str, Mapping[str, str]]) -> None:
         _make_folder(os.path.dirname(path) if _is_file(volumes[path]) else path, f"{scratch}/overlay-{number}")
     kernel.set_read_only("/", True, recursive=True)
     for path in WRITABLE:
-        if os.path.ismount(path):
+        try:
             kernel.set_read_only(path, False)
+        except OSError as error:
+            # No mount of its own (os.path.ismount sees no bind of the same file system), or not ours to change: so be it.
+            if error.errno not in (errno.EINVAL, errno.ENOENT, errno.EPERM):
+                raise
     for path in paths:
         if _is_file(volumes[path]):
             _bind_file(path, volumes[path][""], f"{scratch}/files{path}")

@@ -22,6 +22,22 @@ data:
   greeting: hello
 ---
 apiVersion: v1
+kind: ConfigMap
+metadata: {name: whole}
+data:
+  nginx.conf: |
+    user nginx;
+    worker_processes auto;
+    error_log /var/log/nginx/error.log notice;
+    pid /var/run/nginx.pid;
+    events { worker_connections 64; }
+    http {
+      include /etc/nginx/mime.types;
+      access_log /var/log/nginx/access.log;
+      server { listen 8001; root /usr/share/nginx/html; location /own { return 200 "a file of its own\\n"; } }
+    }
+---
+apiVersion: v1
 kind: Secret
 metadata: {name: keys}
 stringData: {password: sesame}
@@ -41,6 +57,17 @@ spec:
   volumes: [{name: conf, configMap: {name: site, items: [{key: site.conf, path: site.conf}]}}]
   containers:
   - {name: nginx, image: nginx, volumeMounts: [{name: conf, mountPath: /etc/nginx/conf.d}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: whole}
+spec:
+  nodeName: node1
+  volumes: [{name: conf, configMap: {name: whole}}]
+  containers:
+  - name: nginx
+    image: nginx
+    volumeMounts: [{name: conf, mountPath: /etc/nginx/nginx.conf, subPath: nginx.conf}]
 ---
 apiVersion: v1
 kind: Pod
@@ -106,6 +133,10 @@ def run(lab):
     lab.check("nginx", "Welcome to nginx!" in web.result.text and web.result.pod == "web", 1, web.result.text)
     own = node.send_tcp(lab.pod("site"), 8000, path="/mine")
     lab.check("own configuration", "from the ConfigMap" in own.result.text, 1, own.result.text)
+    whole = node.send_tcp(lab.pod("whole"), 8001, path="/own")
+    lab.check("a file of its own", "a file of its own" in whole.result.text, 1, whole.result.text)
+    with open(lab.pod("whole").log) as log:
+        lab.check("its access log", '"GET /own?token=' in log.read(), "a line for each request", "")
     page = node.send_tcp(lab.pod("site"), 8000)
     lab.check("the image's page", "Welcome to nginx!" in page.result.text, 1, page.result.text)
     with open(lab.pod("shell").log) as log:

@@ -81,6 +81,8 @@ class TestCommand:
     def test_what_only_busybox_has_is_busyboxs(self):
         made = containers.command(container("busybox", "/bin/httpd", "-f"), {}, lambda name: name == "busybox")
         assert made.argv == ("busybox", "httpd", "-f")
+        python = containers.command(container("python:3", "python", "-m", "x"), {}, lambda name: name == "python3")
+        assert python.argv == ("python3", "-m", "x")
         nowhere = containers.command(container("busybox", "httpd"), {}, lambda name: False)
         assert nowhere.argv == ("httpd",)
 
@@ -111,12 +113,32 @@ class TestNginx:
     def test_what_is_mounted_takes_the_place_of_its_own(self):
         pages = self.run({"/usr/share/nginx/html": {"index.html": "mine"}})
         assert "root /usr/share/nginx/html;" in pages.files["/etc/nginx/conf.d/default.conf"]
-        hosts = self.run({"/etc/nginx/conf.d": {"a.conf": ""}})
+        hosts = self.run({"/etc/nginx/conf.d": {"a.conf": "server { listen 8000; }"}})
         assert "/etc/nginx/conf.d/default.conf" not in hosts.files
-        assert hosts.listening == ()
-        whole = self.run({"/etc/nginx/nginx.conf": {"": ""}})
-        assert "/etc/nginx/nginx.conf" not in whole.files
-        assert whole.argv[-2:] == ("-g", "daemon off; pid /tmp/nginx/nginx.pid;")
+        assert hosts.listening == (8000,)
+
+    @pytest.mark.parametrize(
+        "volumes",
+        [{"/etc/nginx/nginx.conf": {"": "listen 81;"}}, {"/etc/nginx": {"nginx.conf": "listen 81;", "x": ""}}],
+    )
+    def test_a_whole_configuration_finds_what_its_image_has(self, volumes):
+        run = self.run(volumes)
+        assert "/etc/nginx/nginx.conf" not in run.files
+        assert run.argv[-2:] == ("-g", "daemon off;")
+        assert run.listening == (81,)
+        assert "text/html html htm;" in run.files["/etc/nginx/mime.types"]
+
+    @pytest.mark.parametrize(
+        ("text", "ports"),
+        [
+            ("server { listen 80 default_server; listen [::]:81; listen 127.0.0.1:82; }", (80, 81, 82)),
+            ("listen 443 ssl;\n# listen 9;\nlisten *:8443 ssl;", (443, 8443)),
+            ("stream { server { listen 53 udp; } }", ()),
+            ("listen unix:/run/x.sock; # listening 80;", ()),
+        ],
+    )
+    def test_what_a_configuration_listens_on(self, text, ports):
+        assert containers.listened({"/etc/nginx/conf.d/a.conf": text}) == ports
 
 
 class TestEnvironment:
