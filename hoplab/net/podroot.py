@@ -37,7 +37,7 @@ def furnish(scratch: str, volumes: Mapping[str, Mapping[str, str]]) -> None:
         try:
             kernel.set_read_only(path, False)
         except OSError as error:
-            # No mount of its own (os.path.ismount sees no bind of the same file system), or not ours to change: so be it.
+            # No mount of its own, or not ours to change.  (os.path.ismount sees no bind of the same file system.)
             if error.errno not in (errno.EINVAL, errno.ENOENT, errno.EPERM):
                 raise
     for path in paths:

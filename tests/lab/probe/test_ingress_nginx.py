@@ -165,6 +165,8 @@ def test_requests_reach_what_the_objects_say(in_sandbox: InSandbox, tmp_path: Pa
         zygote = Zygote()
         (pid,) = zygote.nodes([NodeSpec("machine")])
         inside = Namespace("machine", pid)
+        # A pod has its own; a machine's is the host's.
+        inside.run(["mount", "-t", "tmpfs", "tmpfs", "/tmp"])
         options = Options(default_backend="kube-system/default-http-backend")
         objects = "---\n".join(
             [
