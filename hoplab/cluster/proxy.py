@@ -1,7 +1,8 @@
 """kube-proxy on one node: decides by pure functions, loads by one transaction a family, remembers what it loaded.
 
 A first sync loads the whole text; a later one loads only what changed, as kube-proxy
-does, and nothing when nothing changed.
+does, and nothing when nothing changed.  Of the two modes' writers only the one that is
+used is imported.
 """
 
 from __future__ import annotations
@@ -10,14 +11,18 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hoplab.dataplane import conntrack, iptables, iptables_text, nft_text, nftables
+from hoplab.dataplane import conntrack
 from hoplab.dataplane.config import ProxyConfig
 from hoplab.dataplane.rules import families_of
 from hoplab.dataplane.view import View, view
 from hoplab.kube.types import EndpointSlice, IPFamily, Node, Service
 from hoplab.net.namespaces import CommandFailed, Namespace
 from hoplab.net.udp_connections import UdpConnections
+
+if TYPE_CHECKING:
+    from hoplab.dataplane import iptables_text, nft_text
 
 RESTORE = {"IPv4": "iptables-restore", "IPv6": "ip6tables-restore"}
 MANY_CHAINS = 2000
@@ -101,6 +106,8 @@ class KubeProxy:
 
     def _iptables(self, seen: View, family: IPFamily) -> tuple[str, Whole]:
         """What to load now, and how to write the whole text to fall back to after a failed change."""
+        from hoplab.dataplane import iptables, iptables_text
+
         before = self._tables.get(family)
         now = self._tables[family] = iptables.build_from_view(seen, self.config, before)
         if before is None:
@@ -111,6 +118,8 @@ class KubeProxy:
         return iptables_text.changes(before, now, spare_shared=True), lambda: now.text(jumps=False)
 
     def _nftables(self, seen: View, family: IPFamily) -> tuple[str, Whole]:
+        from hoplab.dataplane import nftables
+
         before = self._nft.get(family)
         now = self._nft[family] = nftables.build_from_view(seen, self.config, before)
         if before is None:
@@ -124,6 +133,8 @@ class KubeProxy:
 
     def _nft_change(self, before: nft_text.Table, now: nft_text.Table, family: IPFamily) -> str:
         """The change; of a large table without having nft read it, which leaves chains to be deleted by a later one."""
+        from hoplab.dataplane import nft_text
+
         large = len(now.chains) >= MANY_CHAINS and self._reads_rules_of_chains()
         unread = nft_text.unread_changes(before, now) if large else None
         text = nft_text.changes(before, now) if unread is None else unread
@@ -140,6 +151,8 @@ class KubeProxy:
 
     def _reads_rules_of_chains(self) -> bool:
         """Whether this machine's nft adds the rules that stand within `add chain`; asked once, of nft itself."""
+        from hoplab.dataplane import nft_text
+
         if self._rules_in_chains is None:
             # In an empty namespace, since nft looks for similar names among all chains before it says what is wrong.
             argv = ["unshare", "--net", "nft", "-c", "-f", "-"]

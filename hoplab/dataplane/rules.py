@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hoplab.dataplane import iptables, nftables
 from hoplab.dataplane.config import ProxyConfig, family_of
 from hoplab.kube.types import EndpointSlice, IPFamily, Node, Service
 
@@ -23,6 +22,8 @@ def render(
 
     A node without any address of a family has no rules of it: kube-proxy runs single-stack there.
     """
+    from hoplab.dataplane import iptables, nftables
+
     families = [each for each in FAMILIES if each == family or (not family and each in families_of(node))]
     if config.mode == "nftables":
         return "".join(nftables.build(services, slices, node, config, each).text() for each in families)

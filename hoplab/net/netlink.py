@@ -20,10 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from hoplab.net.namespaces import Namespace
+from hoplab.net.pyroute2_parts import IPRoute, NetlinkError
 
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM = 0x17

@@ -7,11 +7,9 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
-
 from hoplab.kube.types import IPFamily
 from hoplab.net.namespaces import Namespace
+from hoplab.net.pyroute2_parts import NetlinkError, NFCTAttrTuple, NFCTSocket
 
 FAMILIES: dict[IPFamily, tuple[socket.AddressFamily, str]] = {
     "IPv4": (socket.AF_INET, "CTA_IP_V4"),

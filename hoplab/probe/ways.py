@@ -13,11 +13,9 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from hoplab.errors import HoplabError
 from hoplab.net.namespaces import Namespace
+from hoplab.net.pyroute2_parts import IPRoute, NetlinkError
 
 RTN_LOCAL = 2
 NTF_USE = 0x01
