@@ -32,6 +32,9 @@ from hoplab.net.namespaces import CommandFailed
 from hoplab.net.timers import Timers
 from hoplab.net.zygote import Zygote
 
+UNHEALTHY_AFTER = 2
+"""Failed checks in a row after which a lab that stays takes a node out, as clouds' health checks have a threshold."""
+
 
 class BalancerFailed(HoplabError):
     """The balancer could not be set up; str() says at which step."""
@@ -117,6 +120,8 @@ class BalancerAgent:
         """What it can't do of what was asked, each once."""
         self._loaded: Balancer | None = None
         self._checking = False
+        self._failed: dict[Target, int] = {}
+        """How often each target failed in a row."""
         self.findings: tuple[Finding, ...] = ()
         """What the last round of health checks found."""
         self.always_healthy = False
@@ -153,7 +158,7 @@ class BalancerAgent:
         self._checking = True
 
         def answered(findings: Sequence[Finding]) -> None:
-            self._checking, self.findings = False, tuple(findings)
+            self._checking, self.findings = False, tuple(map(self._believed, findings))
             try:
                 self._follow(services, nodes)
             except (CommandFailed, OSError) as error:
@@ -162,6 +167,14 @@ class BalancerAgent:
                 done(None)
 
         self._checker.begin(self._targets(services, nodes), timeout_s, timers, answered)
+
+    def _believed(self, finding: Finding) -> Finding:
+        """A node that was well is taken for sick when it failed often enough in a row."""
+        failed = 0 if finding.healthy else self._failed.get(finding.target, UNHEALTHY_AFTER) + 1
+        self._failed[finding.target] = failed
+        if 0 < failed < UNHEALTHY_AFTER:
+            return replace(finding, healthy=True, detail=f"{finding.detail} ({failed} of {UNHEALTHY_AFTER})")
+        return finding
 
     @staticmethod
     def _targets(services: Sequence[Service], nodes: Sequence[Node]) -> list[Target]:

@@ -285,23 +285,31 @@ class Cluster:
         self.check_health()
         self.timings_s["converge"] = self.timings_s.get("converge", 0.0) + time.monotonic() - started
 
-    def follow(self) -> Follower:
-        """From now on do by itself, in the loop, what `converge` does: for a lab that stays."""
+    def follow(self, rules_lag_s: float = 0.0) -> Follower:
+        """From now on do by itself, in the loop, what `converge` does: for a lab that stays.
+
+        `rules_lag_s`: how long the news of a change takes to the kube-proxies, when it is to take time.
+        """
         from hoplab.cluster.following import Follower
 
-        return Follower(self)
+        return Follower(self, rules_lag_s)
 
-    def step(self, *, always: bool = True) -> bool:
+    def step(self, *, always: bool = True, rules: bool = True) -> bool:
         """One round of every controller; whether anything changed.  Raises as `converge`.
 
-        `always`: decide on rules also when no object changed that they come from.
+        `always`: decide on rules also when no object changed that they come from.  `rules`: False leaves them for
+        a later round.
         """
         changed = self.allocator.run()
         changed |= self.controllers.run()
         changed |= self._stand_in()
+        if self.kubelets.begin_ends():
+            changed = True
+            self._publisher.run()
+            self._sync_rules(always, rules)
         changed |= self.kubelets.sync()
         changed |= self._publisher.run()
-        changed |= self._sync_rules(always)
+        changed |= self._sync_rules(always, rules)
         self.containers.refresh()
         changed |= self._sync_ingress()
         changed |= self._sync_dns()
@@ -384,11 +392,17 @@ class Cluster:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _sync_rules(self, always: bool) -> bool:
-        version = self.store.version_of("Service", "EndpointSlice")
+    @property
+    def rules_due(self) -> bool:
+        """Whether Services or endpoints changed since the nodes' rules were decided on, or some were held back."""
         loaded = all(agent.proxy.has_loaded for agent in self.nodes.values())
-        if not always and loaded and version == self._ruled and self.rules_due_in() is None:
+        changed = self.store.version_of("Service", "EndpointSlice") != self._ruled
+        return changed or not loaded or self.rules_due_in() is not None
+
+    def _sync_rules(self, always: bool, wanted: bool) -> bool:
+        if not wanted or not (always or self.rules_due):
             return False
+        version = self.store.version_of("Service", "EndpointSlice")
         self._ruled = version
         services = tuple(self.objects.services.values())
         slices = self.slices

@@ -39,10 +39,12 @@ FAULTS = (HoplabError, CommandFailed, NetlinkFailed, SpawnFailed, CniError, Dead
 
 
 class Follower:
-    """Keeps a cluster in step with its store until it is closed."""
+    """Keeps a cluster in step with its store until it is closed; `rules_lag_s` as in `Cluster.follow`."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Cluster, rules_lag_s: float = 0.0) -> None:
+        self._cluster, self._lag_s = cluster, rules_lag_s
+        self._rules_timer: Timer | None = None
+        self._rules_now = not rules_lag_s
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._timer: Timer | None = None
         self._healthy_at = -1
@@ -62,7 +64,7 @@ class Follower:
         self._unsubscribe()
         self._cluster.loop.unregister(self._fd)
         self._cluster.kubelets.wake = lambda: None
-        for timer in (self._timer, self._lease_timer, self._health_timer):
+        for timer in (self._timer, self._lease_timer, self._health_timer, self._rules_timer):
             if timer is not None:
                 timer.cancel()
         os.close(self._fd)
@@ -79,10 +81,11 @@ class Follower:
         again: float | None = None
         try:
             for _round in range(ROUNDS_AT_ONCE):
-                if not self._cluster.step(always=False):
+                if not self._cluster.step(always=False, rules=self._rules_now):
                     break
             else:
                 self.wake()
+            self._gather()
             self._faults.clear()
         except FAULTS as error:
             self._tell(str(error))
@@ -92,6 +95,18 @@ class Follower:
         if version != self._healthy_at:
             self._healthy_at = version
             self._check()
+
+    def _gather(self) -> None:
+        """With a lag, have rules decided on that long after the first change that they would follow."""
+        if not self._lag_s:
+            return
+        self._rules_now = False
+        if self._cluster.rules_due and self._rules_timer is None:
+            self._rules_timer = self._cluster.timers.after(self._lag_s, self._gathered)
+
+    def _gathered(self) -> None:
+        self._rules_timer, self._rules_now = None, True
+        self.wake()
 
     def _tell(self, fault: str) -> None:
         """Each fault once, however often it is met before something works again."""

@@ -60,7 +60,7 @@ class Kubelets:
         """uid -> when (monotonic) a pod that failed may be tried again."""
         self.news = True
         """Whether something happened that `sync` has to look at."""
-        self._seen = -1
+        self._seen = self._ended = -1
         self.wake: Callable[[], None] = lambda: None
         """Called when that comes true."""
         handlers = Handlers(loop, timers)
@@ -86,16 +86,11 @@ class Kubelets:
 
         Raises (unless forgiving) InputError for a pod that can't be.
         """
-        self._look()
         version = self._store.version_of("Pod")
         if version == self._seen and not self.news:
             return False
         before, self.news = self._store.version, False
-        pods = {pod.meta.uid: pod for pod in self._store.each("Pod") if pod.spec.get("nodeName")}
-        for uid, worker in self._workers.items():
-            pod = pods.get(uid)
-            if pod is not None and pod.deleting and uid:
-                self._end(worker, pod)
+        pods = self._placed()
         gone = self._sweep(pods)
         new = [pod for pod in pods.values() if self._wanted(pod)]
         if new:
@@ -103,6 +98,26 @@ class Kubelets:
         self._update(pods)
         self._seen = self._store.version_of("Pod")
         return bool(new or gone) or self._store.version != before
+
+    def begin_ends(self) -> bool:
+        """Tell pods that were marked for deletion to end; whether anything is new.
+
+        A step of its own, before rules are decided on: what has ended leaves its Services first, and only then
+        does `sync` take its network away, as a kubelet does that reports before it cleans up.
+        """
+        self._look()
+        before = self._store.version
+        if self._store.version_of("Pod") != self._ended:
+            pods = self._placed()
+            for uid, worker in list(self._workers.items()):
+                pod = pods.get(uid)
+                if pod is not None and pod.deleting:
+                    self._end(worker, pod)
+            self._ended = self._store.version_of("Pod")
+        return self._store.version != before
+
+    def _placed(self) -> dict[str, KubeObject]:
+        return {pod.meta.uid: pod for pod in self._store.each("Pod") if pod.spec.get("nodeName")}
 
     # Ending
 

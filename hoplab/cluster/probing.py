@@ -52,7 +52,7 @@ class Prober:
         """A probe was answered."""
         name = self._container.name
         failed = now.last is False
-        lost = failed and now.good is False and now.decided
+        lost = failed and now.good is False
         if failed and (kind != "startup" or not before.good):
             self._worker.unhealthy(name, kind, told, restart=lost and kind != "readiness")
         if kind == "readiness" and before.good != now.good:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+FAILURES_THAT_TELL = 3
+"""What just starts fails once or twice whatever its threshold; after so many nobody waits for it any more."""
 Kind = Literal["readiness", "liveness", "startup"]
 
 
@@ -43,7 +45,7 @@ class Verdict:
     row: int = 0
     """How often the last answer came in a row."""
     decided: bool = False
-    """Whether answers enough have come for any verdict at all."""
+    """Whether answers enough have come to go by: a success, or failures enough that more are to be expected."""
 
     @classmethod
     def begin(cls, kind: Kind) -> Verdict:
@@ -54,4 +56,5 @@ class Verdict:
         """The verdict after one more answer."""
         row = self.row + 1 if answer == self.last else 1
         enough = row >= (timing.successes if answer else timing.failures)
-        return replace(self, good=answer if enough else self.good, last=answer, row=row, decided=self.decided or enough)
+        known = enough and (answer or row >= FAILURES_THAT_TELL)
+        return replace(self, good=answer if enough else self.good, last=answer, row=row, decided=self.decided or known)

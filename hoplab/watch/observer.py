@@ -85,6 +85,8 @@ class Target:
     namespace: Namespace
     trace: bool = False
     conntrack: bool = False
+    slots: int = 0
+    """Frames that its ring holds, 0: what its role needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class _Watched:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        slots = ring_slots(target.namespace)
+        slots = target.slots or ring_slots(target.namespace)
         self.ring = FrameRing(ring_socket(target.namespace, slots), slots)
         self.netlink = Netlink(target.namespace)
         self.interfaces: dict[int, Interface] = {}

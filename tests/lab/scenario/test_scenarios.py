@@ -123,6 +123,11 @@ def no_search(lab):
         file.write(text.replace("ndots:5", "ndots:1"))
 
 
+def rules_frozen(lab):
+    for agent in lab.cluster.nodes.values():
+        agent.proxy.start_sync = lambda *_objects: False
+
+
 SABOTAGES = {
     "dns": (names_refused, "`web` is the cluster IP of its Service"),
     "ingress": (client_not_named, "X-Forwarded-For tells it who the client is"),
@@ -136,6 +141,7 @@ SABOTAGES = {
     "pod-to-pod": (pods_masqueraded, "other node: nothing is rewritten"),
     "health-check": (balancer_ignores_health, "from then on no flow is handed to it"),
     "cni": (no_cni_chains, "first: its own chain CNI-25df152800e33f7b16fc085a takes it"),
+    "rolling-update": (rules_frozen, "done right, no request fails while all pods are replaced"),
     "docker-bridge": (containers_locked_in, "what goes out is routed by its machine"),
 }
 

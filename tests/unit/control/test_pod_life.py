@@ -116,6 +116,15 @@ def test_readiness_changes_after_answers_enough_in_a_row(answers: str, verdicts:
     assert seen == verdicts
 
 
+def test_what_just_starts_is_waited_for_whatever_its_threshold() -> None:
+    timing, verdict, decided = Timing.of({"failureThreshold": 1}), Verdict.begin("readiness"), []
+    for _number in range(3):
+        verdict = verdict.heard(False, timing)
+        decided.append(verdict.decided)
+    assert decided == [False, False, True]
+    assert Verdict.begin("readiness").heard(True, timing).decided
+
+
 def test_success_may_take_more_than_one_answer() -> None:
     timing = Timing.of({"successThreshold": 2})
     once = Verdict.begin("readiness").heard(True, timing)
