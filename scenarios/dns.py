@@ -15,6 +15,7 @@ Try next: `--proxy-mode nftables`, and `--pause`: `node1 cat /etc/resolv.conf`, 
 ADDONS = ["dns"]
 NEEDS = ["unbound", "dnsmasq"]
 MANIFESTS = ["dns.yaml"]
+LEAST_NODES = 2
 ASKER, HASTY = "pod/asker", "pod/hasty"
 ZONE = "cluster.local."
 MANY = 40

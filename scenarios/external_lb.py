@@ -22,6 +22,7 @@ from hoplab.scenario.lab import entry_node
 TOPOLOGY = "cloud"
 BALANCER = "10.240.0.2"
 MANIFESTS = ["services-a-b.yaml"]
+LEAST_NODES = 2
 
 
 def run(lab):

@@ -16,6 +16,11 @@ from hoplab.scenario.lab import entry_node
 
 MANIFESTS = ["policy-local.yaml"]
 NODES = 3
+LEAST_NODES = 2
+WITHOUT = {
+    "--balancer-mode proxy": "policy Local keeps the source that a node sees, and behind a proxy that is the balancer:"
+    " no client's address is there to be kept",
+}
 FLOWS = 120
 PODS = ("a1", "a2", "a3", "b1")
 

@@ -12,6 +12,7 @@ where the source is kept.
 from hoplab.hops.words import endpoint
 
 MANIFESTS = ["node-port.yaml"]
+LEAST_NODES = 2
 PORT = 32261
 LAST_RULE = "must be the last rule in this chain"
 

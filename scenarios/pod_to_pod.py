@@ -10,6 +10,7 @@ Try next: `--fabric vxlan`, and compare the MTU; the scenario docker-bridge.
 """
 
 MANIFESTS = ["pods.yaml"]
+LEAST_NODES = 2
 VXLAN_ROOM = 50
 
 

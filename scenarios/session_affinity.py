@@ -6,7 +6,8 @@ to the same pod for as long as the entry lives.  Another client throws its own d
 nodes remember for themselves: a client whom the balancer sends now here, now there may
 meet two pods.  And clients behind one address are one client.
 
-Try next: `--proxy-mode nftables`, `--balancer round-robin`.
+Try next: `--proxy-mode nftables`, `--balancer round-robin`, and `--balancer-mode proxy`, whose
+balancer hides its clients: then all of them are one.
 """
 
 from collections import Counter
@@ -99,7 +100,10 @@ def without(lab):
 
 
 def by_the_balancer(lab, client):
-    """Through the balancer each node remembers for itself."""
+    """Through the balancer each node remembers for itself; and one that hides its clients makes them one."""
+    if lab.cluster.options.mode == "proxy":
+        hidden_clients(lab, client)
+        return
     sent = client.send_many(lab.service("cart"), FLOWS, half_open=True)
     by_node = {}
     for flow in sent:
@@ -109,4 +113,26 @@ def by_the_balancer(lab, client):
         all(len(pods) == 1 for pods in by_node.values()) and set(by_node) <= set(lab.cluster.nodes) and bool(by_node),
         "one pod for each node",
         "; ".join(f"{node or 'nowhere'}: {', '.join(sorted(pods))}" for node, pods in sorted(by_node.items())),
+    )
+
+
+def hidden_clients(lab, client):
+    """A balancer that ends connections is every node's one client."""
+    by_node, sources = {}, Counter()
+    for number in range(CLIENTS):
+        flow = client.send_tcp(lab.service("cart"), source_address=f"203.0.113.{100 + number}", name=f"client {number}")
+        inside = flow.leg(2)
+        by_node.setdefault(entry_node(flow.flow), set()).add(inside.nodes[-1] if inside.nodes else "nobody")
+        sources[inside.flow.forward[0].before.src if inside.flow.forward else "nobody"] += 1
+    lab.check(
+        f"behind a balancer that hides them {CLIENTS} clients are one: each node sends all of them to one pod",
+        all(len(pods) == 1 for pods in by_node.values()) and set(by_node) <= set(lab.cluster.nodes) and bool(by_node),
+        "one pod for each node, whoever asks",
+        "; ".join(f"{node or 'nowhere'}: {', '.join(sorted(pods))}" for node, pods in sorted(by_node.items())),
+    )
+    lab.check(
+        "because the nodes see the balancer, whoever asks",
+        list(sources) == ["10.240.0.2"],
+        f"{CLIENTS} connections, all from 10.240.0.2",
+        words(sources),
     )

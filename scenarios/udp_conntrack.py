@@ -10,6 +10,7 @@ Try next: `--proxy-mode nftables`; a TCP Service, whose new connections always a
 """
 
 MANIFESTS = ["udp.yaml"]
+LEAST_NODES = 2
 PORT = 40053
 SUCCESSOR = """
 apiVersion: v1

@@ -68,8 +68,8 @@ def guarded(command: Callable[[], int], *, debug: bool = False) -> int:
             raise
         say(str(error))
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        say("interrupted")
+    except (KeyboardInterrupt, click.Abort) as error:
+        say(" ".join(["interrupted", *(each for each in error.args if isinstance(each, str))]))
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone (`| head`): nobody is left to tell, and Python must not try again when it ends.

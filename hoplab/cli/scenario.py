@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hoplab.cli.choices import cluster_options
+from hoplab.cli.endings import say
 from hoplab.cli.runs import Runs, Start, run_all
 
 if TYPE_CHECKING:
@@ -48,9 +49,11 @@ def command(debug: bool, /, names: tuple[str, ...], verbose: int, quiet: bool, *
         return _list(names[1:])
     if given["pause"] and given["as_json"]:
         raise click.UsageError("--pause is a conversation and --json a document: choose one of them")
-    chosen = scripts.names() if names == ("all",) else list(names)
+    everything = names == ("all",)
+    chosen = scripts.names() if everything else list(names)
     for name in chosen:
         scripts.find(name)
+    chosen = _fitting(chosen, given, everything=everything)
     runs = Runs(
         as_json=given.pop("as_json"),
         verbosity=-1 if quiet else min(verbose, 1),
@@ -61,6 +64,31 @@ def command(debug: bool, /, names: tuple[str, ...], verbose: int, quiet: bool, *
         debug=debug,
     )
     return run_all({name: _start(name, given) for name in chosen}, runs)
+
+
+def _fitting(names: Sequence[str], given: dict[str, Any], *, everything: bool) -> list[str]:
+    """The scenarios that these options can be used with; of `all` the others are left out, with a note that says why.
+
+    Raises InputError for one that was asked for by its name, or when none is left.
+    """
+    from hoplab.errors import InputError
+    from hoplab.scenario import scripts
+    from hoplab.scenario.options import RunOptions
+
+    kept = {key: given[key] for key in given if key not in ("as_json", "junit", "captures")}
+    options, fitting = RunOptions(**kept), []
+    for name in names:
+        try:
+            options.fit(scripts.terms(name))
+        except InputError as error:
+            if not everything:
+                raise
+            say(f"note: {name} is left out: {error}")
+        else:
+            fitting.append(name)
+    if not fitting:
+        raise InputError("no scenario can be played with these options")
+    return fitting
 
 
 def _start(name: str, given: dict[str, Any]) -> Start:

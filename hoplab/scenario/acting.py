@@ -179,6 +179,9 @@ def act_script(script: scripts.Script, lab: Lab) -> None:
         raise type(error)(f"{scripts.where(error, script.path)}: {error}") from error
     except (CommandFailed, SpawnFailed, DeadlinePassed):
         raise
+    except KeyboardInterrupt as error:
+        # Whoever ends a script that waits for ever wants to know what it waited at.
+        raise KeyboardInterrupt(f"at {scripts.where(error, script.path)}") from error
     except Exception as error:
         # A script is the user's code: whatever it raises is told with its own line, never as our traceback.
         raise InputError(f"{scripts.where(error, script.path)}: {type(error).__name__}: {error}") from error

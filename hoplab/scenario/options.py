@@ -9,6 +9,7 @@ from hoplab.cluster.options import CLUSTER_CIDR, ClusterOptions, Fabric
 from hoplab.dataplane.balancer import PROVIDERS, Algorithm, Mode
 from hoplab.dataplane.config import ProxyConfig, ProxyMode, Release
 from hoplab.errors import InputError
+from hoplab.scenario.scripts import Terms
 
 PASSING = {"gce": "Google Cloud's balancer of Services", "aws-nlb": "AWS' network load balancer"}
 """Providers whose balancer of Services is no proxy, and what it is called."""
@@ -30,6 +31,32 @@ class RunOptions:
     captures: Path | None = None
     pause: bool = False
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What was chosen, as it is typed: the options that are not left to their defaults."""
+        given = {
+            "--balancer": self.balancer,
+            "--balancer-mode": self.balancer_mode,
+            "--provider": self.provider,
+            "--proxy-mode": self.proxy_mode,
+            "--fabric": self.fabric,
+            "--kubernetes": self.kubernetes,
+        }
+        chosen = [f"{option} {value}" for option, value in given.items() if value is not None]
+        return (*chosen, *(["--proxy-protocol"] if self.proxy_protocol else []))
+
+    def fit(self, terms: Terms) -> ClusterOptions:
+        """The cluster for a scenario.  Raises InputError that says why one of the choices can't be there."""
+        for words in self.words:
+            if reason := terms.without.get(words):
+                raise InputError(f"{words}: not for the scenario {terms.name}: {reason}")
+        if self.nodes is not None and self.nodes < terms.least_nodes:
+            raise InputError(
+                f"--nodes {self.nodes}: the scenario {terms.name} needs at least {terms.least_nodes} nodes: what it"
+                " shows happens between them"
+            )
+        return self.cluster(terms.topology, terms.nodes)
+
     def cluster(self, topology: str, nodes: int) -> ClusterOptions:
         """The cluster that these choices describe.  Raises InputError for a combination that can't be."""
         if self.provider is not None and self.provider not in PROVIDERS:
@@ -49,6 +76,8 @@ class RunOptions:
         wanted = self.nodes or nodes
         if topology == "single" and self.nodes not in (None, 1):
             raise InputError(f"--nodes {self.nodes}: the topology single has one node; use the topology cloud")
+        if topology == "single":
+            self._alone()
         options = ClusterOptions(
             topology=topology,
             nodes=wanted,
@@ -60,3 +89,15 @@ class RunOptions:
             seed=self.seed,
         )
         return replace(options, nodes=1) if topology == "single" else options
+
+    def _alone(self) -> None:
+        """Raises InputError for a choice that a single node knows nothing of."""
+        for option, value in (
+            ("--balancer", self.balancer),
+            ("--balancer-mode", self.balancer_mode),
+            ("--provider", self.provider),
+        ):
+            if value is not None:
+                raise InputError(f"{option} {value}: the topology single has no load balancer; use the topology cloud")
+        if self.fabric != "routes":
+            raise InputError(f"--fabric {self.fabric}: the topology single has one node, and no way between nodes")

@@ -56,7 +56,7 @@ def run(
     """
     script = scripts.load(name)
     _require(script)
-    cluster_options = options.cluster(script.topology, script.nodes)
+    cluster_options = options.fit(script.terms)
     files = [*_addons(script), *script.manifests]
     loaded = load_files(files) if files else Loaded(())
 

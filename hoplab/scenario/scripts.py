@@ -10,8 +10,8 @@ from __future__ import annotations
 import ast
 import difflib
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +20,18 @@ from hoplab.errors import InputError
 
 FOLDER = Path(__file__).resolve().parents[2] / "scenarios"
 MANIFESTS = FOLDER / "manifests"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a scenario can be played with: a script's own words about the options of a run."""
+
+    name: str
+    topology: str = "cloud"
+    nodes: int = 2
+    least_nodes: int = 1
+    without: Mapping[str, str] = field(default_factory=dict)
+    """Option and value ('--balancer-mode proxy') -> why there would be nothing to see with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,7 @@ class Script:
     addons: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     """Programs that not every machine has, and without which it can't be played."""
+    terms: Terms = Terms("")
 
 
 def names(folder: Path = FOLDER) -> list[str]:
@@ -75,6 +88,33 @@ def _parse(path: Path) -> ast.Module:
         raise InputError(f"{path}: can't be read as Python: {error}") from error
 
 
+def terms(name: str, folder: Path = FOLDER) -> Terms:
+    """A scenario's terms, read without running any of it.  Raises InputError for a name or a file that can't be."""
+    path = find(name, folder)
+    found: dict[str, Any] = {}
+    for statement in _parse(path).body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            try:
+                found[statement.targets[0].id] = ast.literal_eval(statement.value)
+            except ValueError:
+                continue
+    return _terms(found, path)
+
+
+def _terms(found: Mapping[str, Any], path: Path) -> Terms:
+    without = found.get("WITHOUT", {})
+    if not isinstance(without, dict) or not all(isinstance(word, str) for pair in without.items() for word in pair):
+        raise InputError(f"{path}: WITHOUT: expected a table of options and reasons, found {without!r}")
+    numbers = {"NODES": 2, "LEAST_NODES": 1} | {key: found[key] for key in ("NODES", "LEAST_NODES") if key in found}
+    for key, number in numbers.items():
+        if not isinstance(number, int) or number < 1:
+            raise InputError(f"{path}: {key}: expected a number of nodes, found {number!r}")
+    topology = found.get("TOPOLOGY", "cloud")
+    if not isinstance(topology, str):
+        raise InputError(f"{path}: TOPOLOGY: expected a name, found {topology!r}")
+    return Terms(path.stem.replace("_", "-"), topology, numbers["NODES"], numbers["LEAST_NODES"], without)
+
+
 def load(name: str, folder: Path = FOLDER) -> Script:
     """Run a script's top level and take what it defines.  Raises InputError naming file and line."""
     path = find(name, folder)
@@ -89,22 +129,21 @@ def load(name: str, folder: Path = FOLDER) -> Script:
     run = getattr(module, "run", None)
     if not callable(run):
         raise InputError(f"{path}: expected a function run(lab), found {'none' if run is None else repr(run)}")
-    topology = getattr(module, "TOPOLOGY", "cloud")
+    own = _terms(module.__dict__, path)
     given = getattr(module, "MANIFESTS", [])
-    if not isinstance(topology, str):
-        raise InputError(f"{path}: TOPOLOGY: expected a name, found {topology!r}")
     if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
         raise InputError(f"{path}: MANIFESTS: expected a list of file names, found {given!r}")
     return Script(
         path.stem.replace("_", "-"),
         path,
         ast.get_docstring(tree) or "",
-        topology,
+        own.topology,
         tuple(_manifest(each, path) for each in given),
         run,
-        int(getattr(module, "NODES", 2)),
+        own.nodes,
         _names(module, "ADDONS", path),
         _names(module, "NEEDS", path),
+        own,
     )
 
 

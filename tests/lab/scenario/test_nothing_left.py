@@ -112,6 +112,40 @@ def test_a_closed_terminal_leaves_nothing(moment, tmp_path):
     assert host_state() == before
 
 
+WAITS = {
+    "in a sleep": "    time.sleep(3600)",
+    "in the lab's loop": "    lab.observer.run_until(lambda: False, 3600, 'what never comes')",
+    "in a loop of its own": "    while True: pass",
+}
+
+
+@pytest.mark.parametrize("waits", WAITS)
+def test_a_script_that_waits_for_ever_is_ended_by_ctrl_c_with_its_file_and_line(waits, tmp_path):
+    before = host_state()
+    word = uuid.uuid4().hex
+    waiting = tmp_path / "waiting"
+    script = tmp_path / "mine.py"
+    script.write_text(f'"""Waits."""\nimport time\ndef run(lab):\n    open({str(waiting)!r}, "w")\n{WAITS[waits]}\n')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOPLAB_TEST_WORD": word}
+    command = [sys.executable, "-m", "hoplab.cli", "scenario", str(script), "--captures", str(tmp_path)]
+    # As a terminal does it: every process of the foreground group gets the signal.
+    run = subprocess.Popen(
+        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    end = time.monotonic() + 30
+    while not waiting.exists():
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < end, "the script was never played"
+        os.sched_yield()
+    os.killpg(run.pid, signal.SIGINT)
+    output, errors = run.communicate(timeout=15)
+    wait_until_gone(word)
+    assert run.returncode == 130
+    assert errors.decode() == f"lab.py: interrupted at {script}:5\n"
+    assert output == b""
+    assert host_state() == before
+
+
 def test_killing_the_keeper_or_process_one_ends_the_run(tmp_path):
     before = host_state()
     for depth in (1, 2):

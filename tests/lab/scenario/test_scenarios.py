@@ -170,3 +170,17 @@ def test_a_sabotage_turns_the_right_check_red(name, tmp_path):
 )
 def test_what_breaks_names(sabotage, expected, tmp_path):
     assert expected in failed(run_scenario("dns", tmp_path, sabotage))
+
+
+MIXED = {"balancer_mode": "proxy", "balancer": "round-robin", "fabric": "vxlan", "nodes": 3, "seed": 11}
+"""Far from the defaults, all at once."""
+
+
+@pytest.mark.needs("haproxy")
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_it_passes_far_from_the_defaults(name, tmp_path):
+    terms = scripts.terms(name)
+    single = terms.topology == "single"
+    refused = {key for words in terms.without for key in MIXED if words.startswith(f"--{key.replace('_', '-')} ")}
+    options = {"seed": 11} if single else {key: value for key, value in MIXED.items() if key not in refused}
+    assert failed(run_scenario(name, tmp_path, **options)) == []
