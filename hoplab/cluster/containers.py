@@ -107,7 +107,7 @@ def nginx(container: Container, pod: Pod, program: str, volumes: Mapping[str, Ma
         listening = listened(written)
     else:
         listening = tuple(port.port for port in container.ports if port.protocol == "TCP") or (80,)
-        root = HTML if HTML in volumes else f"{SCRATCH}/html"
+        root = HTML if any(path == HTML or path.startswith(f"{HTML}/") for path in volumes) else f"{SCRATCH}/html"
         files[f"{CONF_D}/default.conf"] = _default_server(listening, ipv6, root)
         if root != HTML:
             files[f"{root}/index.html"] = WELCOME
@@ -190,10 +190,20 @@ def _default_server(ports: Sequence[int], ipv6: bool, root: str) -> str:
     )
 
 
-def image_files(container: Container, volumes: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """Folders of the image that a writer's own configuration may name: nginx' page, where nothing is mounted there."""
-    own = kind_of(container) == "nginx" and any(path in volumes for path in (NGINX_CONF, CONF_D, "/etc/nginx"))
-    return {HTML: {"index.html": WELCOME}} if own and HTML not in volumes else {}
+def image_files(
+    container: Container, volumes: Mapping[str, Mapping[str, str]], wrapper: str = ""
+) -> dict[str, dict[str, str]]:
+    """What an image has that the machine may not have, as volumes.
+
+    nginx' page, where a writer's own files may count on it and don't take its place; and the program's name, for who
+    types it in the pod (`wrapper`: a script that runs it, where it is not installed on the machine).
+    """
+    if kind_of(container) not in ("nginx", "ingress"):
+        return {}
+    found = {"/usr/sbin/nginx": {"": wrapper}} if wrapper else {}
+    if any(path.startswith(("/etc/nginx", f"{HTML}/")) for path in volumes) and HTML not in volumes:
+        found[HTML] = {"index.html": WELCOME}
+    return found
 
 
 WELCOME = """\

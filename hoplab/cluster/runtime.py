@@ -66,9 +66,16 @@ class ContainerRuntime:
             return None
         found, warnings = pod_values.volumes(pod, self._find)
         for container in pod.containers:
-            found |= containers.image_files(container, found)
+            found |= containers.image_files(container, found, self._wrapper(container))
         self._tell(pod, warnings)
         return found
+
+    def _wrapper(self, container: Container) -> str:
+        """A script that runs nginx where it was only unpacked, so that `kubectl exec POD -- nginx -t` finds it."""
+        found = self.program_path("nginx") if kind_of(container) in ("nginx", "ingress") else None
+        if found is None or not found.libraries:
+            return ""
+        return f'#!/bin/sh\nLD_LIBRARY_PATH="{":".join(found.libraries)}" exec "{found.path}" "$@"\n'
 
     def start(self, running: RunningPod, container: Container) -> bool:
         """Start a container that is a program; False for one that something else stands in for."""

@@ -31,22 +31,22 @@ def furnish(scratch: str, volumes: Mapping[str, Mapping[str, str]]) -> None:
         _new_root(f"{scratch}/root")
     kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777")
     for number, path in enumerate(paths):
-        _make_folder(os.path.dirname(path) if _is_file(volumes[path]) else path, f"{scratch}/overlay-{number}")
+        files = volumes[path]
+        _make_place(path, _is_file(files), f"{scratch}/overlay-{number}")
+        if _is_file(files):
+            _bind_file(path, files[""], f"{scratch}/files{path}")
+            continue
+        kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+        for name, text in files.items():
+            write_over(f"{path}/{name}", text)
     kernel.set_read_only("/", True, recursive=True)
-    for path in WRITABLE:
+    for path in (*WRITABLE, *(path for path in paths if not _is_file(volumes[path]))):
         try:
             kernel.set_read_only(path, False)
         except OSError as error:
             # No mount of its own, or not ours to change.  (os.path.ismount sees no bind of the same file system.)
             if error.errno not in (errno.EINVAL, errno.ENOENT, errno.EPERM):
                 raise
-    for path in paths:
-        if _is_file(volumes[path]):
-            _bind_file(path, volumes[path][""], f"{scratch}/files{path}")
-            continue
-        kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
-        for name, text in volumes[path].items():
-            write_over(f"{path}/{name}", text)
 
 
 def _is_file(files: Mapping[str, str]) -> bool:
@@ -55,21 +55,22 @@ def _is_file(files: Mapping[str, str]) -> bool:
 
 def _bind_file(path: str, text: str, scratch: str) -> None:
     write_over(scratch, text)
-    if not os.path.exists(path):
-        open(path, "w", encoding="ascii").close()
+    os.chmod(scratch, 0o755 if text.startswith("#!") else 0o644)
     kernel.mount(scratch, path, "", kernel.MS_BIND)
 
 
-def _make_folder(path: str, scratch: str) -> None:
-    """Have a folder where the machine may have none, without making it on the machine."""
-    if os.path.isdir(path):
+def _make_place(path: str, is_file: bool, scratch: str) -> None:
+    """Have a folder or file to mount on where the machine may have none, without making it on the machine."""
+    if os.path.exists(path):
         return
-    above = path
+    above = os.path.dirname(path)
     while not os.path.isdir(above):
         above = os.path.dirname(above)
     if above != "/" and not _is_own(above):
         sandbox.private_copy(above, above, scratch)
-    os.makedirs(path)
+    os.makedirs(os.path.dirname(path) if is_file else path, exist_ok=True)
+    if is_file:
+        open(path, "w", encoding="ascii").close()
 
 
 def _is_own(path: str) -> bool:

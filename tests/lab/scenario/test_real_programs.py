@@ -71,6 +71,17 @@ spec:
 ---
 apiVersion: v1
 kind: Pod
+metadata: {name: page}
+spec:
+  nodeName: node1
+  volumes: [{name: site, configMap: {name: site}}]
+  containers:
+  - name: nginx
+    image: nginx
+    volumeMounts: [{name: site, mountPath: /usr/share/nginx/html/greeting.html, subPath: greeting}]
+---
+apiVersion: v1
+kind: Pod
 metadata: {name: shell, labels: {tier: test}}
 spec:
   nodeName: node2
@@ -143,6 +154,10 @@ def run(lab):
         lab.check("shell", True, "", log.read())
     with open(lab.pod("web").log) as log:
         lab.check("access log", '"GET /?token=' in log.read(), "a line for each request", "")
+    pages = [node.send_tcp(lab.pod("page"), 80, path=path).result.http.text for path in ("/", "/greeting.html")]
+    lab.check("one page more", "Welcome" in pages[0] and pages[1] == "hello", "the image's page, and hello", pages)
+    tried = lab.pod("web").namespace.run(["nginx", "-t"], check=False)
+    lab.check("nginx is found in its pod", tried.returncode == 0, "test is successful", tried.stderr)
     inside = lab.pod("shell").namespace
     lab.apply(CHANGED)
     lab.check("followed", True, "", inside.run(["cat", "/deep/er/greeting", "/keys/password"]).stdout)
