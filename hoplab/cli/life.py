@@ -68,7 +68,12 @@ def up(
     def guard(work: Callable[[], int]) -> int:
         return guarded(work, debug=debug)
 
-    return keeper.up_detached(plan, guard) if detach else keeper.up(plan, guard)
+    if not detach:
+        return keeper.up(plan, guard)
+    code = keeper.up_detached(plan, guard)
+    if not code:
+        click.echo(f"{name} is ready. Try: lab.py kubectl get pods, lab.py shell node1. The end: lab.py down")
+    return code
 
 
 @click.command()
