@@ -88,6 +88,8 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
     # Before any thread is there: the prompt is a fork of this process.
     prompt = Prompt(cluster.net) if doors.prompt else None
     importing.start()
+    # Where somebody comes to type, a pod must not be a way to this machine's files.
+    cluster.containers.contain_all = True
     book = LogBook(cluster.loop, cluster.store)
     for agent in cluster.nodes.values():
         agent.log_opened = book.open

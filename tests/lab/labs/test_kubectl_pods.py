@@ -171,6 +171,31 @@ def test_a_change_is_in_the_nodes_rules_when_the_rollout_says_so(user):
     assert user("exec", "pod/web", "--", "curl", "-s", "-m", "2", f"http://{address}/").returncode == 7
 
 
+def test_a_pod_that_comes_is_in_a_capture_that_runs(user, tmp_path):
+    path = tmp_path / "capture.pcapng"
+    running = user.start("capture", "-w", path, stderr=subprocess.DEVNULL)
+    until(lambda: path.exists() and path.stat().st_size > 0, "the capture to begin")
+    user.good("kubectl", "run", "late", "--image=hoplab/whoami")
+    user.good("kubectl", "wait", "pod/late", "--for=condition=Ready", "--timeout=20s")
+    user.good("trace", "node1", "pod/late", "-q")
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(10) == 0
+    command = ["tshark", "-n", "-r", str(path), "-T", "fields", "-e", "frame.interface_name", "-Y", "tcp"]
+    seen = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "pod/late:eth0" in seen
+    # The node's end of its link, which is younger than the capture, too.
+    assert not [name for name in seen if name.rpartition(":")[2].startswith("if")]
+
+
+def test_a_pod_is_no_way_to_this_machines_files(user, tmp_path):
+    there = tmp_path / "there"
+    for path in (there, "/usr/there"):
+        assert kubectl(user, "exec", "web", "-c", "web", "--", "touch", path).returncode == 1
+    user.good("kubectl", "exec", "web", "-c", "web", "--", "touch", "/tmp/here-alone")
+    assert not there.exists()
+    assert not Path("/tmp/here-alone").exists()
+
+
 def test_the_kubeconfig_is_its_users_alone_and_the_api_on_loopback(user):
     path = Path(user.good("kubeconfig").strip())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600

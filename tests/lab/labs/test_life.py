@@ -155,6 +155,36 @@ def _take_terminal():
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
+def test_a_closed_terminal_ends_the_lab_in_the_foreground(user):
+    ours, theirs = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    lab = user.start("up", **streams, start_new_session=True, preexec_fn=_take_terminal)
+    os.close(theirs)
+    hears(ours, b"mininet> ")
+    os.close(ours)
+    assert lab.wait(20) != 0
+    until(lambda: not user.processes(), "the end of the lab")
+    assert list(user.runtime.iterdir()) == []
+
+
+def test_an_interrupted_start_leaves_nothing(user, tmp_path):
+    manifest = tmp_path / "thirty.yaml"
+    manifest.write_text(THIRTY)
+    start = user.start("up", "--detach", "-f", manifest, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    until(lambda: len(user.processes()) > 4, "the lab to be built")
+    start.send_signal(signal.SIGINT)
+    assert start.wait(20) == 130
+    until(lambda: not user.processes(), "the end of the lab")
+    assert list(user.runtime.iterdir()) == []
+
+
+def test_a_scenario_that_pauses_has_the_same_prompt(user, tmp_path):
+    arguments = ("scenario", "external-lb", "-q", "--pause", "--captures", tmp_path)
+    done = user(*arguments, input="client curl -s 198.51.100.11\nexit\n")
+    assert done.returncode == 0, done.stderr
+    assert '"pod": "d"' in done.stdout + done.stderr
+
+
 def test_down_ends_a_lab_that_hangs(user):
     user.good("up", "--detach")
     keeper = labs(user)["lab"]["keeper"]
@@ -196,12 +226,13 @@ for what in sys.argv[1:]:
         if what.endswith("control"):
             socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(what)
         else:
-            os.listdir(what) if not what.endswith("json") else open(what)
+            os.listdir(what) if what.endswith(("hoplab", "lab")) else open(what)
     except PermissionError:
         continue
     sys.exit(f"{what} could be reached")
 """
-    places = [str(folder.parent), str(folder), str(folder / "control"), str(folder / "lab.json")]
+    names = ("control", "lab.json", "kubeconfig", "log")
+    places = [str(folder.parent), str(folder), *(str(folder / name) for name in names)]
     subprocess.run([sys.executable, "-c", script, *places], check=True)
     assert (folder / "control").stat().st_mode & 0o777 == 0o600
 
