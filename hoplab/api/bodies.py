@@ -22,8 +22,6 @@ from hoplab.kube.formats import REQUIRED
 from hoplab.kube.problems import ManifestError, Path, field_name
 from hoplab.kube.yaml_reader import read_yaml
 
-LARGEST = 3 << 20
-"""Bytes of a body, as the real API server limits it."""
 DEEPEST = 200
 """Nesting; no object of the API comes near it."""
 Validation = Literal["Strict", "Warn", "Ignore"]

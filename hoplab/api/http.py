@@ -12,12 +12,15 @@ import asyncio
 import contextlib
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
-from hoplab.api import bodies, discovery, logs, openapi_documents, openapi_protobuf, paths, status, version
+from hoplab.api import discovery, logs, openapi_documents, openapi_protobuf, paths, status, version
+from hoplab.api.limits import BODY_BYTES, Limits
 from hoplab.api.podaccess import PodAccess, PodAccessError
 from hoplab.api.podstreams import PodStreams, container_of, expect_assigned, pod_name
 from hoplab.api.reading import wish
@@ -27,22 +30,28 @@ from hoplab.api.status import ApiError
 from hoplab.api.watching import Watcher
 from hoplab.errors import HoplabError
 
-BODY_S = 30.0
-"""For the whole body of a request."""
-MOST_LASTING = 512
-"""Watches, followed logs and streams at a time."""
+LOG = logging.getLogger(__name__)
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2"
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Front:
     """Answers HTTP requests with a Service, and streams with a PodAccess."""
 
-    def __init__(self, service: Service, access: PodAccess, token: str) -> None:
-        self._service, self._token = service, token
+    def __init__(self, service: Service, access: PodAccess, token: str, limits: Limits) -> None:
+        self._service, self._token, self._limits = service, token, limits
         self._access = access
         self._streams = PodStreams(service.registry, access)
         self._lasting = 0
+
+    @property
+    def middleware(self) -> Middleware:
+        """All of the application: what stands behind it is never asked."""
+
+        @web.middleware
+        async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self.handle(request)
+
+        return answer
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request to any answer; refusals are Status objects, and so is a defect."""
@@ -60,6 +69,12 @@ class Front:
             return refusal(ApiError(504, "Timeout", message), close=True)
         except HoplabError as error:
             return refusal(ApiError(500, "InternalError", f"Internal error occurred: {error}"))
+        except (web.HTTPException, ConnectionError):
+            raise
+        except Exception as error:
+            LOG.exception("%s %s", request.method, request.rel_url)
+            message = f"Internal error occurred: {type(error).__name__}: {error}"
+            return refusal(ApiError(500, "InternalError", message))
 
     def _authenticate(self, request: web.Request) -> None:
         scheme, _space, given = request.headers.get("Authorization", "").partition(" ")
@@ -121,17 +136,17 @@ class Front:
         return None
 
     async def _body(self, request: web.Request) -> bytes:
-        if (request.content_length or 0) > bodies.LARGEST:
+        if (request.content_length or 0) > BODY_BYTES:
             raise too_large()
         if not request.can_read_body:
             return b""
-        async with asyncio.timeout(BODY_S):
+        async with asyncio.timeout(self._limits.body):
             return await request.read()
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
-        if self._lasting >= MOST_LASTING:
-            message = f"the lab serves {MOST_LASTING} watches and streams at a time; try again later"
+        if self._lasting >= self._limits.lasting:
+            message = f"the lab serves {self._limits.lasting} watches and streams at a time; try again later"
             raise ApiError(429, "TooManyRequests", message, retry_after=1)
         self._lasting += 1
         try:
@@ -159,7 +174,7 @@ class Front:
 
 def too_large() -> ApiError:
     """413."""
-    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {bodies.LARGEST}")
+    return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_BYTES}")
 
 
 def document(content: Mapping[str, Any], code: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from hoplab.api import status
-from hoplab.api.columns import parsed_time
+from hoplab.api.ages import parsed_time
 from hoplab.api.paths import flag
 from hoplab.api.podaccess import ContainerLog, LogLine
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from hoplab.api.columns import NONE, Cell, Column, Document, age
+from hoplab.api.ages import age
+from hoplab.api.columns import NONE, Cell, Column, Document
 
 COLUMNS = (
     *(Column(name) for name in ("Name", "Ready", "Status", "Restarts", "Age")),

@@ -8,7 +8,6 @@ pkg/registry/core/pod/strategy.go (locations), kubelet's streaming server.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
@@ -97,7 +96,7 @@ class PodStreams:
 
         async def serve(channels: Channels) -> None:
             try:
-                started = await asyncio.to_thread(start)
+                started = await sessions.start(start)
             except (PodAccessError, OSError) as error:
                 await channels.send("error", json.dumps(sessions.failure(str(error))).encode())
                 await channels.close()

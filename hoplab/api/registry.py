@@ -25,6 +25,7 @@ from hoplab.kube import store as kube_store
 from hoplab.kube.admit import Ranges, admit
 from hoplab.kube.clock import timestamp
 from hoplab.kube.defaults import CLUSTER_SCOPED
+from hoplab.kube.formats import invalid
 from hoplab.kube.objects import KubeObject, object_of
 from hoplab.kube.problems import ManifestError
 from hoplab.kube.store import Store
@@ -178,6 +179,10 @@ class Registry:
             before = self.get(target)
             document = patched(served(before, target.resource), body.data, media, target.resource)
             document = bodies.expect_kind(document, target.resource)
+            name = document["metadata"].get("name")
+            if name != target.name:
+                problem = ("metadata.name", invalid(name or "", prepare.IMMUTABLE))
+                raise status.invalid(target.resource.kind, target.resource.group, target.name, [problem])
             fixed = body.data if isinstance(body.data, Mapping) else {}
             told = bool((fixed.get("metadata") or {}).get("resourceVersion")) if fixed else False
             try:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from hoplab.api import bodies
 from hoplab.api.certificates import Identity
 from hoplab.api.http import Front
+from hoplab.api.limits import BODY_BYTES, Limits
 from hoplab.api.podaccess import PodAccess
 from hoplab.api.reading import Reader
 from hoplab.api.registry import Registry
@@ -29,21 +29,25 @@ from hoplab.errors import HoplabError
 from hoplab.kube.admit import Ranges
 from hoplab.kube.store import Store
 
-MOST_CONNECTIONS = 1024
-IDLE_S = 30.0
-"""A connection that has no request under way, or only half of one, is closed after this time."""
-HANDSHAKE_S = 10.0
-MOST_THREADS = 128
-"""For what blocks: commands that are waited for, logs that are read."""
+DEFAULT_LIMITS = Limits()
 START_S = 10.0
 
 
 class ApiServer:
     """Serves the objects of a store, which must have a reentrant lock, and the pods of a PodAccess."""
 
-    def __init__(self, store: Store, ranges: Ranges, access: PodAccess, identity: Identity, seed: int = 0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ranges: Ranges,
+        access: PodAccess,
+        identity: Identity,
+        seed: int = 0,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self._limits = limits
         registry = Registry(store, ranges, random.Random(seed))
-        self._front = Front(Service(registry, Reader(store)), access, identity.token)
+        self._front = Front(Service(registry, Reader(store)), access, identity.token, limits)
         self._tls = _context(identity)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -76,30 +80,35 @@ class ApiServer:
     async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        loop.set_default_executor(ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="api"))
+        loop.set_default_executor(ThreadPoolExecutor(self._limits.threads, thread_name_prefix="api"))
         listener.setblocking(False)
-        app = web.Application(client_max_size=bodies.LARGEST)
-        app.router.add_route("*", "/{path:.*}", self._front.handle)
+        # A middleware sees every request, also those whose paths no router would take.
+        app = web.Application(client_max_size=BODY_BYTES, middlewares=[self._front.middleware])
         runner = web.AppRunner(
-            app, access_log=None, handle_signals=False, handler_cancellation=True, keepalive_timeout=IDLE_S
+            app,
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,
+            keepalive_timeout=self._limits.idle,
+            lingering_time=self._limits.lingering,
+            shutdown_timeout=self._limits.goodbye,
         )
         await runner.setup()
         factory = runner.server
         assert factory is not None
+        most = self._limits.connections_here()
 
         def connection() -> asyncio.Protocol:
-            return factory() if len(factory.connections) < MOST_CONNECTIONS else _Refused()
+            return factory() if len(factory.connections) < most else _Refused()
 
         server = await loop.create_server(
-            connection, sock=listener, ssl=self._tls, ssl_handshake_timeout=HANDSHAKE_S, backlog=128
+            connection, sock=listener, ssl=self._tls, ssl_handshake_timeout=self._limits.handshake, backlog=128
         )
         try:
             ready.set()
             await self._stop.wait()
         finally:
             server.close()
-            await runner.shutdown()
-            await factory.shutdown(0.0)
             await runner.cleanup()
 
 

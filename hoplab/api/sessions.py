@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from hoplab.api import descriptors
@@ -51,23 +52,50 @@ def failure(message: str) -> dict[str, Any]:
 
 async def serve(channels: Channels, started: Started) -> None:
     """Run until the command has ended or the client is gone; closes the descriptors and the channels."""
-    fds = {fd for fd in (started.stdin, started.stdout, started.stderr) if fd is not None}
-    for fd in fds:
+    open_fds = {fd for fd in (started.stdin, started.stdout, started.stderr) if fd is not None}
+    for fd in open_fds:
         os.set_blocking(fd, False)
+    listening = asyncio.create_task(_listen(channels, started, open_fds))
+    session = asyncio.create_task(_session(channels, started, open_fds, listening))
+    try:
+        await asyncio.shield(session)
+    except asyncio.CancelledError:
+        # A request whose client is gone is cancelled, maybe twice; what was started is ended all the same.
+        listening.cancel()
+        await asyncio.wait({session})
+        raise
+
+
+async def start(begin: Callable[[], Started]) -> Started:
+    """Start something in a thread; what starts after nobody waits for it any more is ended at once."""
+    starting = asyncio.create_task(asyncio.to_thread(begin))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_abandon)
+        raise
+
+
+def _abandon(starting: asyncio.Task[Started]) -> None:
+    if not starting.cancelled() and starting.exception() is None:
+        started = starting.result()
+        for fd in (started.stdin, started.stdout, started.stderr):
+            if fd is not None:
+                os.close(fd)
+        started.close()
+
+
+async def _session(channels: Channels, started: Started, open_fds: set[int], listening: asyncio.Task[None]) -> None:
     outputs: list[tuple[Name, int]] = []
     for name, output in (("stdout", started.stdout), ("stderr", started.stderr)):
         if output is not None:
             outputs.append((name, output))  # type: ignore[arg-type]
     pumps = [asyncio.create_task(_pump(channels, name, fd)) for name, fd in outputs]
-    open_fds = set(fds)
-    listening = asyncio.create_task(_listen(channels, started, open_fds))
     ended = asyncio.create_task(asyncio.to_thread(started.wait))
     try:
         await asyncio.wait({listening, ended}, return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
-            for pump in pumps:
-                pump.cancel()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            await _stopped(pumps)
             for name, fd in outputs:
                 while data := descriptors.read_now(fd):
                     await channels.send(name, data)
@@ -76,14 +104,17 @@ async def serve(channels: Channels, started: Started) -> None:
     except ConnectionError:
         pass  # The client is gone: nobody is left to be told anything.
     finally:
-        for task in (*pumps, listening):
-            task.cancel()
-        await asyncio.gather(*pumps, listening, return_exceptions=True)
+        await _stopped([*pumps, listening])
         for fd in open_fds:
             os.close(fd)
         await asyncio.to_thread(started.close)
-        with contextlib.suppress(ConnectionError):
-            await asyncio.shield(ended)
+        await ended
+
+
+async def _stopped(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _pump(channels: Channels, name: Name, fd: int) -> None:

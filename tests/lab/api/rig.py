@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hoplab.api import certificates
-from hoplab.api.server import ApiServer
+from hoplab.api.limits import Limits
+from hoplab.api.server import DEFAULT_LIMITS, ApiServer
 from hoplab.kube.admit import Ranges
 from hoplab.kube.clock import timestamp
 from hoplab.kube.objects import object_of
@@ -49,7 +50,7 @@ def new_store() -> Store:
 class Rig:
     """A server, ready to be asked; use it as a context."""
 
-    def __init__(self, *, living: bool = True) -> None:
+    def __init__(self, *, living: bool = True, limits: Limits = DEFAULT_LIMITS) -> None:
         self.store, self.pods = new_store(), LocalPods()
         self.identity = certificates.make("test")
         listener = socket.create_server(("127.0.0.1", 0))
@@ -57,7 +58,7 @@ class Rig:
         self.folder = Path(tempfile.mkdtemp(prefix="hoplab-api-"))
         self.kubeconfig = self.folder / "kubeconfig"
         self.kubeconfig.write_text(certificates.kubeconfig(self.identity, "test", self.port))
-        self.server = ApiServer(self.store, RANGES, self.pods, self.identity)
+        self.server = ApiServer(self.store, RANGES, self.pods, self.identity, limits=limits)
         self.server.start(listener)
         self.standin = StandIn(self.store) if living else None
 
