@@ -38,12 +38,12 @@ def on_a_disk(folder, options):
     [
         (
             "size=8k",
-            r"run\.pcapng, .*run\.html and (summary\.json|\.\./index\.html)",
+            r".*\brun\.html\b.*",
             r"No space left on device \(the disk is full: make",
         ),
         (
             "size=60k",
-            r".*run\.html( and (summary\.json|\.\./index\.html))?",
+            r".*\brun\.html\b.*",
             r"No space left on device \(the disk is full: make",
         ),
         (
