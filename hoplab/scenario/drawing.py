@@ -5,9 +5,10 @@ Read once, when the run is over, from what Mininet built and what the nodes run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hoplab.cluster.cluster import Cluster
+from hoplab.net.machines import Machine
 from hoplab.report.run import Place, Topology
 
 
@@ -18,7 +19,9 @@ def topology_of(cluster: Cluster, names: Mapping[str, list[str]]) -> Topology:
         for name in behind:
             addresses.setdefault(name, []).append(address)
     places = [
-        Place(machine.name, machine.params.get("role", "host"), "", tuple(addresses.get(machine.name, ())))
+        Place(
+            machine.name, machine.params.get("role", "host"), "", _own_first(machine, addresses.get(machine.name, ()))
+        )
         for machine in cluster.net.hosts
     ]
     places += [Place(switch.name, "switch") for switch in cluster.net.switches]
@@ -29,6 +32,12 @@ def topology_of(cluster: Cluster, names: Mapping[str, list[str]]) -> Topology:
         (link.intf1.node.name, link.intf1.name, link.intf2.node.name, link.intf2.name) for link in cluster.net.links
     )
     return Topology(tuple(places), links)
+
+
+def _own_first(machine: Machine, addresses: Sequence[str]) -> tuple[str, ...]:
+    """A machine's addresses, the one that its topology gives it before those of its bridges."""
+    own = str(machine.params.get("ip", "")).partition("/")[0]
+    return tuple(sorted(addresses, key=lambda address: address != own))
 
 
 def options_of(cluster: Cluster) -> Mapping[str, str]:

@@ -31,15 +31,26 @@ function why(data, walk) {
     const failed = run.checks.filter((check) => !check.passed);
     const side = data.runs.length > 1 ? `Run ${"AB"[number]}: ` : "";
     if (run.passed) continue;
+    const told = reasons(run, walk);
+    const open = told ? 1 : 2;
     const title = failed.length ? `${side}why it failed` : `${side}no check was made, so nothing is proved`;
-    byId("why").append(el("section", { class: "why", "aria-labelledby": `why-${number}` }, el("h2", { id: `why-${number}` }, title.charAt(0).toUpperCase() + title.slice(1)), reasons(run, walk), el("ul", { class: "checks" }, failed.slice(0, 2).map((check) => checkNode(check, run, walk, true)), failed.slice(2, 12).map((check) => checkNode(check, run, walk, false))), failed.length > 12 && el("p", {}, `and ${failed.length - 12} more, below`)));
+    byId("why").append(el("section", { class: "why", "aria-labelledby": `why-${number}` }, el("h2", { id: `why-${number}` }, title.charAt(0).toUpperCase() + title.slice(1)), told, el("ul", { class: "checks" }, failed.slice(0, open).map((check) => checkNode(check, run, walk, true)), failed.slice(open, 12).map((check) => checkNode(check, run, walk, false))), failed.length > 12 && el("p", {}, `and ${failed.length - 12} more, below`)));
   }
 }
 
+// The same cause at the same place is told once, with all flows that it hit.
 function reasons(run, walk) {
-  const groups = [[null, run.reasons || []], ...run.flows.map((flow) => [flow, [...(flow.reasons || []), ...(flow.legs || []).flatMap((leg) => leg.reasons || [])]])].filter(([, list]) => list.length);
-  if (!groups.length) return "";
-  return el("ul", { class: "reasons" }, groups.slice(0, 12).map(([flow, list]) => el("li", {}, flow && el("p", { class: "of" }, "Flow ", el("b", {}, visible(flow.name, 120)), " ", outcomeWord(flow.outcome)), list.slice(0, 4).map((reason, number) => reasonNode(reason, number, run, walk)))));
+  const groups = new Map();
+  const add = (reason, number, flow) => {
+    const key = `${reason.cause} ${reason.node} ${number}`;
+    if (!groups.has(key)) groups.set(key, { reason, number, flows: [] });
+    if (flow) groups.get(key).flows.push(flow);
+  };
+  (run.reasons || []).forEach((reason, number) => add(reason, number, null));
+  for (const flow of run.flows) [...(flow.reasons || []), ...(flow.legs || []).flatMap((leg) => leg.reasons || [])].slice(0, 4).forEach((reason, number) => add(reason, number, flow));
+  if (!groups.size) return "";
+  const hit = (flow) => el("span", { class: "hit" }, el("b", {}, visible(flow.name, 80)), " ", outcomeWord(flow.outcome));
+  return el("ul", { class: "reasons" }, [...groups.values()].slice(0, 12).map(({ reason, number, flows }) => el("li", {}, reasonNode(reason, number, run, walk), flows.length > 0 && el("p", { class: "of" }, `Hit ${count(flows.length, "flow")}: `, flows.slice(0, 8).map(hit), flows.length > 8 && ` and ${flows.length - 8} more`))));
 }
 
 // One reason: what, where, the evidence, what to do; where the evidence does not decide, which experiment would.

@@ -18,9 +18,10 @@ class Lane {
   show(flow) {
     this.flow = flow;
     this.map.show(flow);
+    const why = (flow.reasons || []).length ? flow.reasons[0].words : flow.reason;
     this.title.replaceChildren(...[
       this.name && el("span", { class: "side" }, this.name), el("b", {}, visible(flow.name, 120)), ` ${flow.protocol} `, outcomeWord(flow.outcome),
-      flow.outcome !== "accepted" && flow.reason && el("span", { class: "reason" }, visible(flow.reason, 500)),
+      flow.outcome !== "accepted" && why && el("span", { class: "reason" }, visible(why, 500)),
     ].filter(Boolean));
   }
 }
