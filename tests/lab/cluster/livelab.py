@@ -76,6 +76,17 @@ class Live:
         while (left := end - time.monotonic()) > 0:
             self.cluster.loop.poll(left)
 
+    def settle(self, deadline_s: float = 60.0) -> None:
+        """Run the loop until nothing changes any more, and nothing is under way that will."""
+        end = time.monotonic() + deadline_s
+        while True:
+            version = self.store.version
+            self.run_for(0.05)
+            why = self.cluster.kubelets.unsettled
+            if version == self.store.version and not why and self.cluster.controllers.settles_in() is None:
+                return
+            assert time.monotonic() < end, f"still waiting for {why or 'the controllers'}"
+
     def pods(self, prefix: str = "") -> list[Any]:
         return [pod for pod in self.store.each("Pod") if pod.meta.name.startswith(prefix)]
 
