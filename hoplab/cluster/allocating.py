@@ -14,9 +14,7 @@ from hoplab.cluster.options import NODE_PORTS, ClusterOptions
 from hoplab.cluster.recorder import Recorder
 from hoplab.cluster.typed import Typed
 from hoplab.kube.admit import with_allocation
-from hoplab.kube.allocate import allocate, keeping
-from hoplab.kube.convert import as_service
-from hoplab.kube.objects import KubeObject
+from hoplab.kube.allocate import allocate
 from hoplab.kube.problems import ManifestError
 from hoplab.kube.store import Conflict, NotFound, Store
 from hoplab.kube.types import Service
@@ -85,13 +83,3 @@ class Allocator:
                 self._recorder.event(obj, "EnsuringLoadBalancer", "Ensuring load balancer", "service-controller")
                 self._recorder.event(obj, "EnsuredLoadBalancer", "Ensured load balancer", "service-controller")
             self._store.update(with_allocation(obj, new))
-
-
-def kept_service(before: KubeObject, now: KubeObject) -> KubeObject:
-    """A Service that was written anew, with the addresses and ports that it had and does not ask for."""
-    old, new = as_service(before), as_service(now)
-    if new.type != "LoadBalancer" and old.type == "LoadBalancer":
-        now = now.changed(status={})
-        new = as_service(now)
-    kept = keeping(old, new)
-    return now if kept == new else with_allocation(now, kept)

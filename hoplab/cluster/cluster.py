@@ -18,24 +18,25 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hoplab.cluster import fabric, outside, standing
-from hoplab.cluster.allocating import Allocator, kept_service
+from hoplab.cluster.allocating import Allocator
 from hoplab.cluster.balancing import BalancerAgent
 from hoplab.cluster.containers import kind_of
 from hoplab.cluster.controllers import Controllers
 from hoplab.cluster.etcfiles import cluster_dns
 from hoplab.cluster.kubelet import Kubelets
+from hoplab.cluster.machines import local_endpoints, merged, node_of, prefix_of
 from hoplab.cluster.node import NodeAgent, PodOnNode, cloud_cni_config
-from hoplab.cluster.options import CLUSTER_CIDR, NODE_NETWORKS, NODE_PORTS, ClusterOptions
-from hoplab.cluster.publishing import MANAGED_BY, OWN, Publisher
+from hoplab.cluster.options import CLUSTER_CIDR, NODE_PORTS, ClusterOptions
+from hoplab.cluster.publishing import Publisher
 from hoplab.cluster.reach import Reach
 from hoplab.cluster.recorder import Recorder
 from hoplab.cluster.responders import Responders
+from hoplab.cluster.rewriting import rewritten
 from hoplab.cluster.runtime import ContainerRuntime
-from hoplab.cluster.standins import for_an_endpoint, holds, is_stand_in, pod_object, stand_ins
+from hoplab.cluster.standin_pods import StandIns, route_stand_in
 from hoplab.cluster.topology import build_topology, chapter_cni_config
 from hoplab.cluster.typed import Typed
 from hoplab.dataplane.rules import families_of
@@ -48,9 +49,9 @@ from hoplab.kube.defaults import CLUSTER_SCOPED
 from hoplab.kube.deletion import delete
 from hoplab.kube.objects import KubeObject
 from hoplab.kube.store import Conflict, NotFound, Store
-from hoplab.kube.types import EndpointSlice, Node, Pod, Service
+from hoplab.kube.types import EndpointSlice, Pod, Service
 from hoplab.net.loop import DeadlinePassed, Loop
-from hoplab.net.machines import LabNet, Machine
+from hoplab.net.machines import LabNet
 from hoplab.net.namespaces import Namespace
 from hoplab.net.podconfig import Listener, ServerConfig
 from hoplab.net.timers import Timers
@@ -111,7 +112,7 @@ class Cluster:
         self.net: LabNet
         self.reach: Reach
         self.kubelets: Kubelets
-        self._responders: Responders
+        self._stand_ins: StandIns | None = None
         self.balancer: BalancerAgent | None = None
         self.timings_s: dict[str, float] = {}
 
@@ -126,7 +127,7 @@ class Cluster:
         for machine in self.net.hosts:
             role = machine.params.get("role", "host")
             if role == "node":
-                node = _merged(_merged(_node(machine), built.get(machine.name)), given.pop(machine.name, None))
+                node = merged(merged(node_of(machine), built.get(machine.name)), given.pop(machine.name, None))
                 self.nodes[machine.name] = NodeAgent(
                     machine,
                     node,
@@ -147,7 +148,7 @@ class Cluster:
         for agent in self.nodes.values():
             for address in (*agent.node.addresses, *agent.node.extra_addresses):
                 extra = address in agent.node.extra_addresses
-                agent.machine.netlink.address("eth0", f"{address}/{_prefix(address)}", secondary=extra)
+                agent.machine.netlink.address("eth0", f"{address}/{prefix_of(address)}", secondary=extra)
             if options.ipv6:
                 agent.machine.netlink.route(
                     "::/0", via=NODE_GATEWAYS6["router" if options.mode == "passthrough" else "lb"]
@@ -160,7 +161,6 @@ class Cluster:
         agents = tuple(self.nodes.values())
         self.reach = Reach(self.net.hosts, agents, "router" if options.mode == "passthrough" else "lb")
         self.reach.node_addresses()
-        self._responders = Responders(self.net.hosts, self._zygote, self.reach)
         fabric.connect(agents, options.fabric)
         if options.way_out == "routes":
             for agent in agents:
@@ -169,7 +169,9 @@ class Cluster:
         self.kubelets = Kubelets(
             self.nodes, self.store, self.recorder, self.loop, self.timers, self._zygote, self.clock
         )
-        self.kubelets.started = self._route_stand_in
+        if options.stand_ins:
+            self._stand_ins = StandIns(self, Responders(self.net.hosts, self._zygote, self.reach))
+        self.kubelets.started = lambda running: route_stand_in(self, running)
         for name in standing.NAMESPACES:
             self.store.create(standing.namespace(name))
         for agent in agents:
@@ -243,7 +245,7 @@ class Cluster:
                     self.store.create(standing.namespace(obj.meta.namespace))
                 before = self.store.find(obj.kind, obj.meta.name, obj.meta.namespace)
                 if before is not None:
-                    self.store.update(_merged_object(before, obj))
+                    self.store.update(rewritten(before, obj))
                 elif obj.kind in ("Service", "Node"):
                     self.store.create(obj)
                 else:
@@ -302,7 +304,7 @@ class Cluster:
         """
         changed = self.allocator.run()
         changed |= self.controllers.run()
-        changed |= self._stand_in()
+        changed |= self._stand_ins.run() if self._stand_ins is not None else False
         if self.kubelets.begin_ends():
             changed = True
             self._publisher.run()
@@ -347,38 +349,6 @@ class Cluster:
         nodes = [agent.node for agent in self.nodes.values()]
         return self.balancer.sync(tuple(self.objects.services.values()), nodes, timeout_s)
 
-    def _route_stand_in(self, running: PodOnNode) -> None:
-        agent = self.nodes[running.pod.node_name]
-        if is_stand_in(running.pod) and not holds(agent.node, running.pod.requested_ip):
-            self.reach.by_node(running.pod.requested_ip, agent)
-
-    def _stand_in(self) -> bool:
-        """Pods, and responders on machines, for endpoints that have none; whether anything changed."""
-        if not self.options.stand_ins:
-            return False
-        pods = self.objects.pods
-        own = [r for r in self.running() if not is_stand_in(r.pod)]
-        wanted = stand_ins(
-            [piece for piece in self.slices if piece.meta.labels.get(MANAGED_BY) != OWN],
-            [agent.node for agent in self.nodes.values()],
-            {(r.pod.meta.namespace, r.pod.meta.name) for r in own}
-            | {key for key, pod in pods.items() if not is_stand_in(pod)},
-            {ip for r in own for ip in r.ips}
-            | {p.requested_ip for p in pods.values() if p.requested_ip and not is_stand_in(p)},
-        )
-        mine = {address: one for address, one in wanted.items() if self._responders.is_mine(one)}
-        changed = self._responders.sync(mine)
-        made = {(one.namespace, one.name): pod_object(one.pod()) for a, one in wanted.items() if a not in mine}
-        for key, pod in pods.items():
-            if for_an_endpoint(pod) and _other(self.store, key, made.get(key)):
-                self.delete([("Pod", *key)])
-                changed = True
-        for key, obj in made.items():
-            if self.store.find("Pod", key[1], key[0]) is None:
-                self.apply([obj])
-                changed = True
-        return changed
-
     @contextmanager
     def serving(self, machine: str, address: str, port: int) -> Iterator[None]:
         """A server on a machine, until the block ends.  Raises SpawnFailed when the port is taken."""
@@ -410,7 +380,7 @@ class Cluster:
         for agent in changed:
             agent.proxy.finish_sync()
         for name, agent in self.nodes.items():
-            agent.serve_health(services, _local_endpoints(slices, name))
+            agent.serve_health(services, local_endpoints(slices, name))
         return bool(changed)
 
     def _about_pod(self, pod: Pod, warning: str) -> None:
@@ -477,77 +447,3 @@ class Cluster:
         for agent in self.nodes.values():
             if "IPv4" in families_of(agent.node):
                 agent.namespace.run(["iptables-restore", "--noflush"], text)
-
-
-def _node(machine: Machine) -> Node:
-    """The Node object of a machine, from what its topology says."""
-    return Node(
-        machine.name,
-        (str(machine.params["ip"]).partition("/")[0],),
-        pod_cidrs=(str(machine.params["pod_cidr"]),),
-        labels={"kubernetes.io/hostname": machine.name},
-    )
-
-
-def _merged_object(before: KubeObject, now: KubeObject) -> KubeObject:
-    """A newly written object with what the cluster knows of the one that it replaces."""
-    kept = {key: before.metadata[key] for key in ("ownerReferences", "finalizers") if key in before.metadata}
-    controllers = {k: v for k, v in before.meta.annotations.items() if k.startswith("deployment.kubernetes.io/")}
-    annotations = {**controllers, **now.meta.annotations}
-    metadata = {**kept, **now.metadata, **({"annotations": annotations} if annotations else {})}
-    for key in ("deletionTimestamp", "deletionGracePeriodSeconds"):
-        if key in before.metadata:
-            metadata[key] = before.metadata[key]
-    status = {**before.status, **now.status}
-    if now.kind == "Node":
-        metadata["labels"] = {**before.meta.labels, **now.meta.labels}
-        status = dict(before.status)
-    parts = {"status": status} if status else {}
-    merged = now.changed(metadata=metadata, **parts)
-    if now.kind == "Pod":
-        # What the scheduler decided stays decided.
-        node = before.spec.get("nodeName")
-        return merged.changed(spec={**merged.spec, **({"nodeName": node} if node else {})})
-    if now.kind == "Job":
-        return merged.changed(spec={**merged.spec, **{k: before.spec[k] for k in ("selector", "template")}})
-    if now.kind == "Node":
-        return merged.changed(spec={**before.spec, **now.spec})
-    return kept_service(before, merged) if now.kind == "Service" else merged
-
-
-def _other(store: Store, key: tuple[str, str], wanted: KubeObject | None) -> bool:
-    """Whether a stand-in is not the one that is wanted."""
-    if wanted is None:
-        return True
-    there = store.get("Pod", key[1], key[0])
-    mine = (there.meta.annotations, there.spec.get("containers"), there.spec.get("nodeName"))
-    return mine != (wanted.meta.annotations, wanted.spec.get("containers"), wanted.spec.get("nodeName"))
-
-
-def _prefix(address: str) -> int:
-    """Prefix length of a node's address: the node network's, or a host's where it lies elsewhere."""
-    ip = ipaddress.ip_address(address)
-    return next((n.prefixlen for n in NODE_NETWORKS if n.version == ip.version and ip in n), ip.max_prefixlen)
-
-
-def _merged(machine: Node, given: Node | None) -> Node:
-    """What a Node object says of a machine, the topology's word where it says nothing."""
-    if given is None:
-        return machine
-    return replace(
-        given,
-        addresses=given.addresses or machine.addresses,
-        pod_cidrs=given.pod_cidrs or machine.pod_cidrs,
-        labels={**machine.labels, **given.labels},
-    )
-
-
-def _local_endpoints(slices: Iterable[EndpointSlice], node: str) -> dict[str, int]:
-    """Service -> number of ready endpoints on a node: what a healthCheckNodePort tells."""
-    found: dict[str, set[str]] = {}
-    for piece in slices:
-        key = f"{piece.meta.namespace}/{piece.service}"
-        for endpoint in piece.endpoints:
-            if endpoint.ready and endpoint.node_name == node:
-                found.setdefault(key, set()).update(endpoint.addresses)
-    return {key: len(addresses) for key, addresses in found.items()}

@@ -67,6 +67,11 @@ def slices(services: Sequence[Service], pods: Sequence[RunningPod]) -> list[Endp
     return made
 
 
+def placeholder(service: Service, family: IPFamily) -> EndpointSlice:
+    """The slice of a Service that nobody serves: the controller keeps one, empty (newPlaceholderSlice)."""
+    return _slice(service, family, (), [], 0)
+
+
 def _of_family(service: Service, family: IPFamily, pods: Sequence[RunningPod]) -> list[EndpointSlice]:
     groups: dict[tuple[EndpointPort, ...], list[Endpoint]] = {}
     for running in pods:

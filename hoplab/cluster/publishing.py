@@ -46,7 +46,16 @@ class Publisher:
         services = {(obj.meta.namespace, obj.meta.name): obj for obj in self._store.each("Service")}
         zones = {obj.meta.name: convert.as_node(obj).zone for obj in self._store.each("Node")}
         uids = {(obj.meta.namespace, obj.meta.name): obj.meta.uid for obj in self._store.each("Pod")}
-        made = endpoints.slices(tuple(self._typed.services.values()), list(self._running(zones)))
+        typed = tuple(self._typed.services.values())
+        made = endpoints.slices(typed, list(self._running(zones)))
+        served = {(piece.meta.namespace, piece.service, piece.address_type) for piece in made}
+        made += [
+            endpoints.placeholder(service, family)
+            for service in typed
+            if service.selector and service.type != "ExternalName"
+            for family in service.ip_families
+            if (service.meta.namespace, service.meta.name, family) not in served
+        ]
         wanted: dict[Key, dict[str, Any]] = {}
         by_service: dict[Key, list[EndpointSlice]] = {}
         for piece in made:
