@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from hoplab.cluster.health import KUBE_PROXY_HEALTHZ_PORT, Finding, HealthChecker, Target
 from hoplab.cluster.options import ClusterOptions
-from hoplab.cluster.proxying import ADMIN, HAProxy
+from hoplab.cluster.proxying import ADMIN, HAProxy, ServerState
 from hoplab.dataplane.balancer import (
     Backend,
     Balancer,
@@ -150,7 +150,7 @@ class BalancerAgent:
         `done` is given what failed, None when nothing did.  A second call while one is under way does nothing.
         """
         if self._options.mode == "proxy":
-            self._proxy(services, nodes)
+            self._look_after_haproxy(services, nodes)
             done(None)
             return
         if self._checking:
@@ -207,17 +207,26 @@ class BalancerAgent:
 
     def _proxy(self, services: Sequence[Service], nodes: Sequence[Node]) -> bool:
         """Have HAProxy ask the nodes, of all that may get flows; whether its configuration or its answers changed."""
-        self.warnings |= dict.fromkeys(unproxied(services))
-        wanted = [s for s in services if s.type == "LoadBalancer" and s.load_balancer_ingress]
-        targets = [health_target(service, node) for service in wanted for node in nodes]
-        trusted = dict.fromkeys(targets, True) if self.always_healthy else {}
-        options = self._options
-        now = Balancer(options.algorithm, options.mode, frontends(wanted, nodes, trusted, options.mode))
         before = (self._loaded, self.findings)
-        self._run_haproxy(now)
+        self._run_haproxy(self._proxied(services, nodes))
         return before != (self._loaded, self.findings)
 
-    def _run_haproxy(self, now: Balancer) -> None:
+    def _look_after_haproxy(self, services: Sequence[Service], nodes: Sequence[Node]) -> None:
+        """Hand HAProxy a configuration that changed, and take over what it found meanwhile by asking on its own."""
+        now = self._proxied(services, nodes)
+        if now != self._loaded:
+            self._run_haproxy(now, wait=False)
+        elif (states := self._haproxy.states()) is not None:
+            self._found(states)
+
+    def _proxied(self, services: Sequence[Service], nodes: Sequence[Node]) -> Balancer:
+        self.warnings |= dict.fromkeys(unproxied(services))
+        wanted = [s for s in services if s.type == "LoadBalancer" and s.load_balancer_ingress]
+        trusted = dict.fromkeys(self._targets(services, nodes), True) if self.always_healthy else {}
+        options = self._options
+        return Balancer(options.algorithm, options.mode, frontends(wanted, nodes, trusted, options.mode))
+
+    def _run_haproxy(self, now: Balancer, *, wait: bool = True) -> None:
         self._loaded = now
         if not now.frontends:
             self._haproxy.stop()
@@ -226,13 +235,21 @@ class BalancerAgent:
         for address in local_addresses(now):
             self.machine.netlink.address("lo", f"{address}/{128 if ':' in address else 32}")
         config = haproxy_config(now, send_proxy=self._options.proxy_protocol, admin=ADMIN)
-        states = self._haproxy.load(config, tuple({frontend.port for frontend in now.frontends}))
+        ports = tuple({frontend.port for frontend in now.frontends})
+        if wait:
+            self._found(self._haproxy.load(config, ports))
+        else:
+            self._haproxy.tell(config, ports)
+
+    def _found(self, states: Mapping[tuple[str, str], ServerState]) -> None:
+        """Take what HAProxy knows of its servers for findings."""
         found = {}
-        for frontend in now.frontends:
+        for frontend in self._loaded.frontends if self._loaded else ():
             for backend in frontend.backends:
-                state = states[frontend_name("frontend", frontend), backend.node]
-                target = Target(backend.node, backend.address, backend.check)
-                found[target] = Finding(target, state.up, state.detail)
+                state = states.get((frontend_name("frontend", frontend), backend.node))
+                if state is not None:
+                    target = Target(backend.node, backend.address, backend.check)
+                    found[target] = Finding(target, state.up, state.detail)
         self.findings = tuple(found.values())
 
     def _load(self, now: Balancer) -> None:

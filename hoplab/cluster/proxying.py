@@ -69,7 +69,24 @@ class HAProxy:
     def load(self, config: str, ports: tuple[int, ...]) -> dict[tuple[str, str], ServerState]:
         """Have it take this configuration, and wait until it has asked every server; what it found.
 
-        Raises CannotRunHere when the machine has no HAProxy, ProxyRefused, ProgramFailed, DeadlinePassed.
+        The nodes' health is served from the lab's loop, so that goes round meanwhile.  Raises as `tell`, and
+        DeadlinePassed.
+        """
+        before = self.tell(config, ports)
+        end = time.monotonic() + READY_S
+        while True:
+            states = self.states() if self._pid() not in ("", before) else None
+            if states is not None:
+                return states
+            if time.monotonic() > end:
+                words = self._running.last_words() if self._running else ""
+                raise DeadlinePassed(f"HAProxy to ask every node{words}", READY_S)
+            self._loop.poll(LOOK_AGAIN_S)
+
+    def tell(self, config: str, ports: tuple[int, ...]) -> str:
+        """Have it take this configuration, without waiting for what it finds; the worker that is replaced, or ''.
+
+        Raises CannotRunHere when the machine has no HAProxy, ProxyRefused, ProgramFailed.
         """
         found = find("haproxy")
         if found is None:
@@ -83,26 +100,23 @@ class HAProxy:
         )
         if checked.returncode != 0:
             raise ProxyRefused(f"{self._machine.name}: HAProxy refuses its configuration: {checked.stdout.strip()}")
-        before = ""
         if self._running is not None and self._running.ended is None:
             before = self._pid()
             self._running.send(signal.SIGUSR2)
-        else:
-            argv = (found.path, "-W", "-f", CONFIG)
-            spec = ProgramSpec(f"{self._machine.name}: haproxy", self._machine.pid, argv, found.environment())
-            ready = programs.Ready(tuple(("tcp", port) for port in ports))
-            self._running = programs.start(self._zygote, spec, self._machine.path(LOG), ready)
-        end = time.monotonic() + READY_S
-        while True:
-            if fault := self._running.fault():
-                raise programs.ProgramFailed(fault)
-            states = read_states(self._ask("show stat -1 4 -1")) if self._pid() not in ("", before) else None
-            if states is not None:
-                return states
-            if time.monotonic() > end:
-                raise DeadlinePassed(f"HAProxy to ask every node{self._running.last_words()}", READY_S)
-            # The nodes' health is served from this loop, so it has to go round meanwhile.
-            self._loop.poll(LOOK_AGAIN_S)
+            return before
+        argv = (found.path, "-W", "-f", CONFIG)
+        spec = ProgramSpec(f"{self._machine.name}: haproxy", self._machine.pid, argv, found.environment())
+        ready = programs.Ready(tuple(("tcp", port) for port in ports))
+        self._running = programs.start(self._zygote, spec, self._machine.path(LOG), ready)
+        return ""
+
+    def states(self) -> dict[tuple[str, str], ServerState] | None:
+        """What it knows of its servers; None while one has not been asked yet.  Raises ProgramFailed when it ended."""
+        if self._running is None:
+            return {}
+        if fault := self._running.fault():
+            raise programs.ProgramFailed(fault)
+        return read_states(self._ask("show stat -1 4 -1"))
 
     def stop(self) -> None:
         """End it, if it runs."""

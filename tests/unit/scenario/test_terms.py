@@ -39,6 +39,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "node-port": ("--nodes 1",),
     "pod-to-pod": ("--nodes 1",),
     "pod-to-service": SINGLE,
+    "rolling-update": PROXY,
     "service-without-selector": ("--nodes 1", "--kubernetes 1.7"),
     "udp-conntrack": ("--nodes 1",),
 }
