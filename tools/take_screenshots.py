@@ -39,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=Path, help="run.html of a run")
     parser.add_argument("to", type=Path, help="a folder for both themes, or a PNG file")
+    parser.add_argument("--name", default="page", help="the pictures' name in that folder [%(default)s]")
     parser.add_argument("--size", default="1280x800", help="width x height [%(default)s]")
     parser.add_argument("--theme", choices=["light", "dark"], default="light")
     parser.add_argument("--at", default="flow=1&step=3", help="where in the walk [%(default)s]")
@@ -49,7 +50,7 @@ def main() -> None:
         take(given.page, given.to, width, height, given.theme, given.at, whole=given.whole)
         return
     for theme in ("light", "dark"):
-        take(given.page, given.to / f"page-{theme}.png", width, height, theme, given.at, whole=given.whole)
+        take(given.page, given.to / f"{given.name}-{theme}.png", width, height, theme, given.at, whole=given.whole)
 
 
 if __name__ == "__main__":
