@@ -9,6 +9,7 @@ import random
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -47,29 +48,11 @@ def new_store() -> Store:
     return store
 
 
-class Rig:
-    """A server, ready to be asked; use it as a context."""
+class Shop:
+    """Something that listens, with its kubeconfig and a folder to work in."""
 
-    def __init__(self, *, living: bool = True, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.store, self.pods = new_store(), LocalPods()
-        self.identity = certificates.make("test")
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = listener.getsockname()[1]
-        self.folder = Path(tempfile.mkdtemp(prefix="hoplab-api-"))
-        self.kubeconfig = self.folder / "kubeconfig"
-        self.kubeconfig.write_text(certificates.kubeconfig(self.identity, "test", self.port))
-        self.server = ApiServer(self.store, RANGES, self.pods, self.identity, limits=limits)
-        self.server.start(listener)
-        self.standin = StandIn(self.store) if living else None
-
-    def __enter__(self) -> Rig:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.server.close()
-        if self.standin is not None:
-            self.standin.close()
-        shutil.rmtree(self.folder)
+    folder: Path
+    kubeconfig: Path
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """For a kubectl that knows nothing but this server."""
@@ -102,6 +85,59 @@ class Rig:
             env=self.environment(),
             cwd=self.folder,
         )
+
+
+class Lab(Shop):
+    """A lab that stays, of two nodes, as `lab.py up` starts it; use it as a context."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.folder = name, Path(tempfile.mkdtemp(prefix="hoplab-api-"))
+
+    def _lab(self, *arguments: str) -> str:
+        ran = subprocess.run(
+            [sys.executable, "lab.py", *arguments],
+            cwd=programs.PROJECT,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=PATIENCE_S,
+        )
+        assert ran.returncode == 0, f"lab.py {' '.join(arguments)}: {ran.stderr}"
+        return ran.stdout
+
+    def __enter__(self) -> Lab:
+        self._lab("up", "cloud", "--name", self.name, "--detach")
+        self.kubeconfig = Path(self._lab("kubeconfig", "--name", self.name).strip())
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._lab("down", "--name", self.name)
+        shutil.rmtree(self.folder)
+
+
+class Rig(Shop):
+    """A server, ready to be asked; use it as a context."""
+
+    def __init__(self, *, living: bool = True, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.store, self.pods = new_store(), LocalPods()
+        self.identity = certificates.make("test")
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = listener.getsockname()[1]
+        self.folder = Path(tempfile.mkdtemp(prefix="hoplab-api-"))
+        self.kubeconfig = self.folder / "kubeconfig"
+        self.kubeconfig.write_text(certificates.kubeconfig(self.identity, "test", self.port))
+        self.server = ApiServer(self.store, RANGES, self.pods, self.identity, limits=limits)
+        self.server.start(listener)
+        self.standin = StandIn(self.store) if living else None
+
+    def __enter__(self) -> Rig:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.server.close()
+        if self.standin is not None:
+            self.standin.close()
+        shutil.rmtree(self.folder)
 
 
 def kubectls() -> Sequence[str]:
