@@ -14,7 +14,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,10 +24,14 @@ from typing import Any
 
 from hoplab.errors import CannotRunHere, InputError
 
-FOLDER = "hoplab"
+FOLDER = "hoplab-labs"
+"""Not the name that the lab itself has below /run (hoplab.net.sandbox): there, too, somebody may call lab.py."""
 DEFAULT_NAME = "lab"
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?")
 FACTS, CONTROL, KUBECONFIG, LOG = "lab.json", "control", "kubeconfig", "log"
+FILES = frozenset({FACTS, CONTROL, KUBECONFIG, LOG})
+PART = ".part"
+"""Ending of a file that is being written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,7 @@ def _sweep(top: Path) -> list[str]:
         if folder is None:
             alive.append(entry.name)
         else:
-            shutil.rmtree(entry.path, ignore_errors=True)
+            _remove(Path(entry.path))
             os.close(folder)
     return alive
 
@@ -157,6 +160,17 @@ def alive(top: Path | None = None) -> list[str]:
         found = _sweep(path)
         _remove_if_empty(path)
         return found
+
+
+def _remove(lab: Path) -> None:
+    """Remove a lab's folder with the files that a lab has; one that holds anything else is none, and stays."""
+    names = os.listdir(lab)
+    if not all(name in FILES or name.endswith(PART) for name in names):
+        return
+    for name in names:
+        with suppress(OSError):
+            os.unlink(lab / name)
+    _remove_if_empty(lab)
 
 
 def _remove_if_empty(path: Path) -> None:
@@ -173,7 +187,7 @@ class Claim:
 
     def write(self, name: str, text: str) -> None:
         """Put a file that only this user can read into the folder, whole or not at all."""
-        part = f".{name}.part"
+        part = f".{name}{PART}"
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.folder)
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -187,7 +201,7 @@ class Claim:
         """Remove the folder and let go: the lab is no more."""
         with _locked_root(self.top, make=False) as top:
             if top is not None and _still(self.path, self.folder):
-                shutil.rmtree(self.path, ignore_errors=True)
+                _remove(self.path)
                 _remove_if_empty(self.top)
         os.close(self.folder)
 
@@ -206,7 +220,10 @@ def claim(name: str, top: Path | None = None) -> Claim:
                 f" or end that one: lab.py down --name {name}"
             )
         mine = path / name
-        mine.mkdir(mode=0o700)
+        try:
+            mine.mkdir(mode=0o700)
+        except OSError as error:
+            raise CannotRunHere(f"{mine} can't be made: {error.strerror}; what is there is no lab's") from error
         folder = _try_lock(mine)
         assert folder is not None  # Nobody else knows it yet, and the root is locked.
         return Claim(path, name, folder)

@@ -8,11 +8,12 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 from fcntl import ioctl
 
 import pytest
-from labtool import MANIFESTS, User, hears, until
+from labtool import MANIFESTS, ROOT, User, hears, until
 
 pytestmark = pytest.mark.lab
 
@@ -48,6 +49,22 @@ def test_a_machine_knows_the_others_and_not_the_hosts_name_server(user):
     assert "10.240.0.12" in user.good("exec", "node1", "--", "getent", "hosts", "node2")
     resolver = user.good("exec", "node1", "--", "cat", "/etc/resolv.conf")
     assert [line for line in resolver.splitlines() if not line.startswith("#")] == []
+
+
+def test_what_lies_below_a_places_own_files_cannot_be_changed(user):
+    """/etc and /var/lib are overlays over this machine's, which can be seen, and no more."""
+    for folder in ("etc", "var-lib"):
+        touched = user("exec", "node1", "--", "touch", f"/run/hoplab/host/{folder}/by-a-test")
+        assert (touched.returncode, "Read-only file system" in touched.stderr) == (1, True)
+    user.good("exec", "node1", "--", "touch", "/etc/by-a-test")
+    assert not os.path.exists("/etc/by-a-test")
+
+
+def test_lab_py_inside_a_lab_finds_no_lab_and_harms_none(user):
+    here = [sys.executable, "-m", "hoplab.cli", "ps"]
+    environment = ("-e", f"PYTHONPATH={ROOT}", "-e", "XDG_RUNTIME_DIR=")
+    assert len(user.good("exec", *environment, "node1", "--", *here).splitlines()) == 1
+    assert user.good("exec", "node1", "--", "cat", "/etc/hostname") == "node1\n"
 
 
 CODES = {"true": 0, "exit 7": 7, "kill -TERM $$": 143, "kill -KILL $$": 137}

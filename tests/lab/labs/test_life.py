@@ -113,7 +113,7 @@ def test_the_detached_lab_holds_nothing_of_its_callers_terminal(user):
     assert os.readlink(f"/proc/{keeper}/cwd") == "/"
     streams = [os.readlink(f"/proc/{keeper}/fd/{number}") for number in range(3)]
     assert streams[0] == "/dev/null"
-    assert streams[1] == streams[2] == str(user.runtime / "hoplab" / "lab" / "log")
+    assert streams[1] == streams[2] == str(user.runtime / "hoplab-labs" / "lab" / "log")
 
 
 def test_in_the_foreground_there_is_mininets_prompt_and_the_loop_goes_on(user):
@@ -217,7 +217,7 @@ def test_another_user_reaches_neither_folder_nor_socket(user, tmp_path):
         folder.chmod(folder.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
     user.runtime.chmod(0o755)
     user.good("up", "--detach")
-    folder = user.runtime / "hoplab" / "lab"
+    folder = user.runtime / "hoplab-labs" / "lab"
     script = """
 import os, socket, sys
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
@@ -226,7 +226,7 @@ for what in sys.argv[1:]:
         if what.endswith("control"):
             socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(what)
         else:
-            os.listdir(what) if what.endswith(("hoplab", "lab")) else open(what)
+            os.listdir(what) if what.endswith(("labs", "lab")) else open(what)
     except PermissionError:
         continue
     sys.exit(f"{what} could be reached")
@@ -241,7 +241,7 @@ def test_the_socket_answers_its_user_alone(user, tmp_path):
     """Connected from another user namespace, where nobody is this user, the lab hangs up without a word."""
     other = User(tmp_path / "other", ["unshare", "--user", "--map-user=1000", "--map-group=1000"])
     other.good("up", "--detach")
-    control = other.runtime / "hoplab" / "lab" / "control"
+    control = other.runtime / "hoplab-labs" / "lab" / "control"
     stranger = [sys.executable, "-c", STRANGER, str(control)]
     # To the lab of an ordinary user, root of the machine is the same user; a third one is not.
     assert subprocess.run(stranger, capture_output=True, text=True, check=True).stdout == "answered\n"

@@ -25,7 +25,7 @@ held.release()
 
 @pytest.fixture
 def top(tmp_path):
-    return tmp_path / "hoplab"
+    return tmp_path / "hoplab-labs"
 
 
 @pytest.fixture
@@ -86,6 +86,16 @@ def test_what_a_killed_lab_left_is_removed_by_whoever_looks_next(top, holder):
     assert not top.exists()
 
 
+def test_a_folder_that_is_no_labs_is_left_alone(top, holder):
+    """Whatever else lies there: only files that a lab has are ever removed."""
+    (top / "somebodys" / "deep").mkdir(parents=True)
+    (top / "somebodys" / "lab.json").write_text("{}")
+    (top / "file").write_text("kept")
+    assert state.alive(top) == []
+    assert (top / "somebodys" / "lab.json").exists()
+    assert (top / "file").exists()
+
+
 def test_nothing_is_left_when_the_last_lab_has_gone(top, holder):
     holder("one").communicate("")
     assert not top.exists()
@@ -136,9 +146,9 @@ def test_the_lab_that_is_meant(top, holder):
 
 def test_the_place_is_the_users_own(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert state.root() == tmp_path / "hoplab"
+    assert state.root() == tmp_path / "hoplab-labs"
     monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
-    assert state.root() != Path("relative/hoplab")
+    assert state.root() != Path("relative/hoplab-labs")
     # Another user's runtime folder, as `sudo -E` or `su` may leave it in the environment.
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     uid = os.geteuid()
