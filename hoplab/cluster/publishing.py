@@ -9,8 +9,10 @@ Source: staging/src/k8s.io/endpointslice (reconciler.go, utils.go), pkg/controll
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hoplab.cluster import endpoints
@@ -30,12 +32,22 @@ SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
 HEADLESS = "service.kubernetes.io/headless"
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An object that shall be there: what it follows from, and how to write it."""
+
+    signature: tuple[Any, ...]
+    build: Callable[[], dict[str, Any]]
+
+
 class Publisher:
     """The endpoints, endpointslice and endpointslicemirroring controllers over one store."""
 
     def __init__(self, store: Store, typed: Typed) -> None:
         self._store, self._typed = store, typed
         self._seen = -1
+        self._written: dict[tuple[str, str, str], tuple[Any, KubeObject]] = {}
+        """What was written last, and what it was made from: of thousands of Services few change at a time."""
 
     def run(self) -> bool:
         """One round; whether anything was written."""
@@ -56,23 +68,22 @@ class Publisher:
             for family in service.ip_families
             if (service.meta.namespace, service.meta.name, family) not in served
         ]
-        wanted: dict[Key, dict[str, Any]] = {}
+        wanted: dict[Key, _Wanted] = {}
         by_service: dict[Key, list[EndpointSlice]] = {}
         for piece in made:
             owner = services[piece.meta.namespace, piece.service]
-            labels = {**owner.meta.labels, SERVICE: piece.service, MANAGED_BY: OWN}
-            if owner.spec.get("clusterIP") == "None":
-                labels[HEADLESS] = ""
             key = (piece.meta.namespace, piece.meta.name)
-            wanted[key] = _slice_document(piece, labels, owner, uids)
+            signature = (piece, owner, tuple(uids.get(_key(e.target_ref)) for e in piece.endpoints))
+            wanted[key] = _Wanted(signature, partial(_own_slice, piece, owner, uids))
             by_service.setdefault((piece.meta.namespace, piece.service), []).append(piece)
         wanted |= self._mirrors(services)
         self._write("EndpointSlice", wanted, lambda obj: obj.meta.labels.get(MANAGED_BY) in (OWN, MIRRORED))
-        legacy = {
-            key: _endpoints_document(owner, by_service.get(key, []), uids)
-            for key, owner in services.items()
-            if owner.spec.get("selector") and owner.spec.get("type") != "ExternalName"
-        }
+        legacy = {}
+        for key, owner in services.items():
+            if owner.spec.get("selector") and owner.spec.get("type") != "ExternalName":
+                mine = by_service.get(key, [])
+                made_from = (owner, *(wanted[piece.meta.namespace, piece.meta.name].signature for piece in mine))
+                legacy[key] = _Wanted(made_from, partial(_endpoints_document, owner, mine, uids))
         self._write("Endpoints", legacy, lambda obj: ENDPOINTS_MANAGED_BY in obj.meta.labels)
         self._seen = self._store.version_of("Service", "Pod", "Node", "EndpointSlice", "Endpoints")
         return self._store.version != before
@@ -86,9 +97,9 @@ class Publisher:
                 zone = zones.get(pod.node_name, "")
                 yield endpoints.RunningPod(pod, ips, is_ready(obj), obj.deleting, zone=zone)
 
-    def _mirrors(self, services: Mapping[Key, KubeObject]) -> dict[Key, dict[str, Any]]:
+    def _mirrors(self, services: Mapping[Key, KubeObject]) -> dict[Key, _Wanted]:
         """Slices for Endpoints that somebody wrote by hand."""
-        found: dict[Key, dict[str, Any]] = {}
+        found: dict[Key, _Wanted] = {}
         for obj in self._store.each("Endpoints"):
             service = services.get((obj.meta.namespace, obj.meta.name))
             own = ENDPOINTS_MANAGED_BY in obj.meta.labels or obj.meta.labels.get(SKIP_MIRROR) == "true"
@@ -96,24 +107,30 @@ class Publisher:
                 continue
             for piece in convert.as_endpoint_slices(obj):
                 labels = {**obj.meta.labels, **piece.meta.labels}
-                document = _slice_document(piece, labels, obj, {})
-                found[piece.meta.namespace, piece.meta.name] = document
+                build = partial(_slice_document, piece, labels, obj, {})
+                found[piece.meta.namespace, piece.meta.name] = _Wanted((piece, obj), build)
         return found
 
-    def _write(self, kind: str, wanted: Mapping[Key, Mapping[str, Any]], mine: Any) -> None:
+    def _write(self, kind: str, wanted: Mapping[Key, _Wanted], mine: Callable[[KubeObject], bool]) -> None:
         have = {(obj.meta.namespace, obj.meta.name): obj for obj in self._store.each(kind)}
-        for key, document in wanted.items():
+        for key, one in wanted.items():
             before = have.get(key)
+            known = self._written.get((kind, *key))
+            if known is not None and known[1] is before and known[0] == one.signature:
+                continue
             with suppress(StoreError):
+                document = one.build()
                 if before is None:
-                    self._store.create(object_of(document, self._origin(document)))
-                elif mine(before):
-                    self._store.update(_renewed(before, document))
-                elif kind == "Endpoints":
-                    # Written by hand for a Service that has got a selector since: the controller takes it over.
-                    self._store.update(_renewed(before, document))
+                    now = self._store.create(object_of(document, self._origin(document)))
+                elif mine(before) or kind == "Endpoints":
+                    # Endpoints written by hand for a Service that has got a selector since are the controller's now.
+                    now = self._store.update(_renewed(before, document))
+                else:
+                    continue
+                self._written[kind, *key] = (one.signature, now)
         for key, obj in have.items():
             if key not in wanted and mine(obj) and not obj.deleting:
+                self._written.pop((kind, *key), None)
                 with suppress(NotFound, Conflict):
                     self._store.delete(kind, obj.meta.name, obj.meta.namespace, uid=obj.meta.uid)
 
@@ -132,6 +149,18 @@ def _renewed(before: KubeObject, document: Mapping[str, Any]) -> KubeObject:
     metadata = {**before.metadata, **{k: document["metadata"].get(k) for k in ("labels", "ownerReferences")}}
     parts = {key: value for key, value in document.items() if key not in ("metadata", "apiVersion", "kind")}
     return before.changed(metadata={k: v for k, v in metadata.items() if v is not None}, **parts)
+
+
+def _key(reference: str) -> Key:
+    namespace, _, name = reference.partition("/")
+    return namespace, name
+
+
+def _own_slice(piece: EndpointSlice, owner: KubeObject, uids: Mapping[Key, str]) -> dict[str, Any]:
+    labels = {**owner.meta.labels, SERVICE: piece.service, MANAGED_BY: OWN}
+    if owner.spec.get("clusterIP") == "None":
+        labels[HEADLESS] = ""
+    return _slice_document(piece, labels, owner, uids)
 
 
 def _slice_document(
@@ -174,7 +203,7 @@ def _endpoint(endpoint: Endpoint, uids: Mapping[Key, str]) -> dict[str, Any]:
 
 
 def _target(reference: str, uids: Mapping[Key, str]) -> dict[str, str]:
-    namespace, _, name = reference.partition("/")
+    namespace, name = _key(reference)
     uid = uids.get((namespace, name), "")
     return {"kind": "Pod", "name": name, "namespace": namespace, **({"uid": uid} if uid else {})}
 
