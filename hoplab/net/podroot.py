@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from hoplab.net import kernel, sandbox
 from hoplab.net.files import write_over
 
-WRITABLE = ("/etc", "/run", "/run/hoplab", "/var/lib", "/var/log", "/proc", "/tmp", "/dev/shm")
+WRITABLE = ("/etc", "/run", "/var/lib", "/var/log", "/proc", "/tmp", "/dev/shm")
 """Mounts that are the pod's or the lab's own, where the pod has them."""
 
 
@@ -29,7 +29,12 @@ def furnish(scratch: str, volumes: Mapping[str, Mapping[str, str]]) -> None:
     paths = sorted(volumes, key=lambda path: (path.count("/"), path))
     if any(not os.path.isdir("/" + path.split("/")[1]) for path in paths):
         _new_root(f"{scratch}/root")
-    kernel.mount("tmpfs", "/tmp", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=1777")
+    # /run is the node's, where two pods' process ids would lie in one file; what lies below stays within reach by this.
+    os.makedirs(scratch, exist_ok=True)
+    scratch = f"/proc/self/fd/{os.open(scratch, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)}"
+    for own, mode in (("/tmp", "1777"), ("/run", "755")):
+        kernel.mount("tmpfs", own, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"mode={mode}")
+    os.mkdir("/run/lock", 0o1777)
     for number, path in enumerate(paths):
         files = volumes[path]
         _make_place(path, _is_file(files), f"{scratch}/overlay-{number}")

@@ -135,8 +135,20 @@ spec:
     volumeMounts: [{name: disk, mountPath: /disk}, {name: gone, mountPath: /gone}]
 """
 SCRIPT = """
+import time
+
 MANIFESTS = ["programs.yaml"]
 CHANGED = "{apiVersion: v1, kind: ConfigMap, metadata: {name: site}, data: {greeting: changed}}"
+
+
+def wait(lab, condition, name):
+    end = time.monotonic() + 5
+    seen = condition()
+    while not seen and time.monotonic() < end:
+        lab.cluster.loop.poll(0.005)
+        seen = condition()
+    lab.check(name, seen, "within 5 s", seen)
+
 
 def run(lab):
     node = lab.host("node2")
@@ -158,6 +170,11 @@ def run(lab):
     lab.check("one page more", "Welcome" in pages[0] and pages[1] == "hello", "the image's page, and hello", pages)
     tried = lab.pod("web").namespace.run(["nginx", "-t"], check=False)
     lab.check("nginx is found in its pod", tried.returncode == 0, "test is successful", tried.stderr)
+    for name in ("web", "whole"):
+        inside = lab.pod(name).namespace
+        inside.run(["nginx", "-s", "reload"])
+        with open(lab.pod(name).log) as log:
+            wait(lab, lambda: "signal 1 (SIGHUP) received" in log.read(), f"nginx -s reload reaches {name}'s own nginx")
     inside = lab.pod("shell").namespace
     lab.apply(CHANGED)
     lab.check("followed", True, "", inside.run(["cat", "/deep/er/greeting", "/keys/password"]).stdout)
