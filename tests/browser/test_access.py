@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from hoplab.report.json_report import to_document
 from hoplab.report.page.document import page_document
 from hoplab.report.page.writing import page
-from tests.browser.conftest import PHONE, WIDE
+from tests.browser.conftest import PHONE, WIDE, lab
 from tests.unit.report.runs import HOSTILE, hostile_run
 
 pytestmark = [pytest.mark.lab, pytest.mark.browser]
@@ -103,3 +105,36 @@ def test_without_scripts_the_page_says_where_the_story_is(chromium: Any, good: P
     tab.goto(good.as_uri())
     assert "story.txt beside it tells the same" in tab.locator("main").inner_text()
     context.close()
+
+
+HOSTILE_CHECK = r"""
+flows:
+- name: "\e[31m<script>alert(1)</script>\n\u202Eevil ]]>&"
+  from: client
+  to: node1:9/tcp
+  expect: {outcome: rejected}
+"""
+
+
+def test_hostile_text_is_text_wherever_a_run_is_told(visit: Any, tmp_path: Path) -> None:
+    """One real run of a check file, told in every way that there is."""
+    (tmp_path / "hostile.yaml").write_text(HOSTILE_CHECK)
+    done = lab("check", tmp_path / "hostile.yaml", "-v", "--captures", tmp_path, "--junit", tmp_path / "junit.xml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "hostile"
+    escaped = r"\x1b[31m<script>alert(1)</script>\n\u202eevil ]]>&"
+    junit = ET.fromstring((tmp_path / "junit.xml").read_bytes())
+    told = {
+        "terminal": done.stdout,
+        "story": (folder / "story.txt").read_text(),
+        "JUnit": "".join(case.get("name", "") for case in junit.iter("testcase")),
+    }
+    for where, text in told.items():
+        assert escaped in " ".join(text.split()), where
+        assert not set(text) & {"\x1b", "\u202e"}, where
+    document = (folder / "run.json").read_text()
+    assert document.isascii()
+    assert "\x1b[31m<script>alert(1)</script>\n\u202eevil ]]>&" in json.loads(document)["flows"][0]["name"]
+    with visit(folder / "run.html") as tab:
+        assert escaped in tab.locator(".lane-title").inner_text()
+        assert tab.evaluate("document.scripts.length") == 2
