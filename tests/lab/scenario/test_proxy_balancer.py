@@ -35,7 +35,8 @@ def test_the_main_job_passes(options, tmp_path):
     assert leg["forward"][1]["rewrite"] == ["DNAT", "SNAT"]
     assert leg["conntrack"]
     assert leg["proxy_header"].startswith("PROXY protocol version 2: 203.0.113.10:") == bool(options)
-    assert json.loads((tmp_path / "external-lb" / "run.json").read_text())["flows"][0]["legs"] == flow["legs"]
+    [written] = json.loads((tmp_path / "external-lb" / "run.json").read_text())["flows"][0]["legs"]
+    assert [hop["frames"] for hop in written["forward"]] == [hop["frames"] for hop in leg["forward"]]
     story = (tmp_path / "external-lb" / "story.txt").read_text()
     assert "leg 2  lb goes on in a connection of its own  accepted" in story
 
