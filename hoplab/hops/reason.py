@@ -39,8 +39,6 @@ Cause = Literal[
     "per-packet-balancing",
     "wrong-source",
     "not-rewritten",
-    "upstream",
-    "name-not-resolved",
     "unknown",
 ]
 """One word for each cause; docs/reasons.md has a section for each."""

@@ -43,7 +43,12 @@ def reasons(case: Case) -> tuple[Reason, ...]:
 
 def _of_legs(case: Case) -> tuple[Reason, ...]:
     """What went wrong in a proxy's own connection for this flow is why its client was not served."""
-    failed = (leg.flow for leg in case.flow.legs if leg.carried and leg.flow.outcome != "accepted" and leg.flow.forward)
+    # A refused connection never carried the request: that it was opened for it only time says.
+    failed = (
+        leg.flow
+        for leg in case.flow.legs
+        if leg.flow.forward and (leg.flow.outcome == "rejected" or (leg.carried and leg.flow.outcome != "accepted"))
+    )
     return next((reasons(replace(case, flow=flow)) for flow in failed), ())
 
 
@@ -85,6 +90,26 @@ def _has(case: Case, link: LinkFact, address: str) -> bool:
 
 
 def _not_sent(case: Case) -> Reason:
+    """No frame left: its own kernel found no way, or nobody at the next hop."""
+    sender = case.flow.sender
+    since = min((frame.time_ns for frame, _arp in case.arps), default=0)
+    asked = case.asked_in_vain(sender, since)
+    if asked is not None:
+        frame, arp = asked
+        return Reason(
+            "no-arp-answer",
+            sender,
+            f"{sender} found nobody who has {arp.target} on {frame.interface}, and so sent nothing",
+            arp.target,
+            f"{sender}, {frame.interface}: only the question for {arp.target} (frame {frame.number})",
+            frame.interface,
+            frame.number,
+            (
+                f"{sender} asked for {arp.target} by ARP on {frame.interface} (frame {frame.number}), no answer",
+                *([] if case.holders(arp.target) else [f"no interface of the lab has {arp.target}"]),
+            ),
+            f"Who is {arp.target}, and is it on this link? In {sender}: `ip route get {arp.target}`.",
+        )
     return Reason(
         "unknown",
         case.flow.sender,

@@ -410,9 +410,10 @@ def _unroutable(case: Case, passage: Passage, hop: Hop, words: str) -> Reason:
     ]
     unchanged = hop.after.dst == case.sent.dst and not passage.reply
     if unchanged and not case.holders(hop.after.dst):
-        deciders = [h for h in passage.hops if case.role(h.node) in ("node", "balancer")]
+        # A Service's address is rewritten by the first node that it meets, a balancer's by the balancer.
+        deciders = [h for role in ("node", "balancer") for h in passage.hops if case.role(h.node) == role]
         if deciders:
-            where = deciders[-1]
+            where = deciders[0]
             return case.reason(
                 "not-rewritten",
                 where.node,

@@ -78,11 +78,14 @@ def _uneven(many: Many) -> Iterator[Reason]:
         total = counts.total()
         shares = [counts[one] for one in known]
         probability = chance(shares)
-        if total < FEWEST or len(known) < 2 or probability > UNLIKELY:
-            continue
+        loaded = [one for rule in _rules_of(many, node, family, table, chain) for one in _ENDPOINT.findall(rule.text)]
         never = [one for one in known if not counts[one]]
+        left_out = [one for one in never if loaded and one not in loaded]
+        if len(known) < 2 or ((total < FEWEST or probability > UNLIKELY) and not left_out):
+            continue
         told = ", ".join(f"{_name(many, node, one)} {counts[one]}" for one in known)
-        why = f"; no choice ever led to {' or '.join(_name(many, node, one) for one in never)}" if never else ""
+        names = " or ".join(_name(many, node, one) for one in left_out or never)
+        why = f"; no rule of it leads to {names}" if left_out else f"; no choice ever led to {names}" if never else ""
         rules = [f"rule in {node}: {rule.text}" for rule in _rules_of(many, node, family, table, chain)]
         hop = last[node, family, table, chain]
         yield Reason(
@@ -139,8 +142,8 @@ def _health(many: Many) -> Iterator[Reason]:
     """A balancer whose candidates are not the nodes that answer its health check."""
     facts = many.facts
     for hop, hit, after in _handed(many):
-        told = many.explain(hit)
-        mine = [one for one in facts.health if _is_for(one, told or hit.comment)]
+        told = many.explain(hit) or hit.comment
+        mine = [one for one in facts.health if _is_for(one, told)]
         sick = next((one for one in mine if not one.healthy and one.node == after), None)
         left_out = [one for one in mine if one.healthy and one.address not in hit.rule]
         if sick is not None:
@@ -170,13 +173,16 @@ def _health(many: Many) -> Iterator[Reason]:
 
 def _handed(many: Many) -> Iterator[tuple[Hop, RuleHit, str]]:
     """(the balancer's hop, its rule, the node that the flow was handed to)."""
+    nodes = {one.address: one.node for one in many.facts.health}
     for flow in many.flows:
-        for at, hop in enumerate(flow.forward[:-1]):
+        for at, hop in enumerate(flow.forward):
             if many.facts.roles.get(hop.node) != "balancer":
                 continue
             hit = next((hit for hit in hop.rules if decides(hit) == "DNAT" or "mark set" in hit.rule), None)
+            # A dead node is seen by nobody: then the address tells.
+            following = flow.forward[at + 1].node if at + 1 < len(flow.forward) else ""
             if hit is not None:
-                yield hop, hit, flow.forward[at + 1].node
+                yield hop, hit, nodes.get(hop.after.dst) or following
 
 
 def _is_for(fact: HealthFact, label: str) -> bool:

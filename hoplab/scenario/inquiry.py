@@ -150,10 +150,12 @@ class Inquiry:
         with_reasons = [replace(flow, reasons=self.of(flow)) for flow in flows]
         known = {_key(reason) for flow in with_reasons for reason in flow.reasons}
         mine = {id(flow) for flow in flows}
+        # Where something is certain, what is left open is mostly a consequence of it.
+        certain = any(reason.decided for flow in with_reasons for reason in flow.reasons)
         beside: list[Flow] = []
         for flow, found in self._found.values():
             why = self.of(flow) if id(flow) not in mine else ()
-            new = [reason for reason in why if _key(reason) not in known]
+            new = [reason for reason in why if _key(reason) not in known and (reason.decided or not certain)]
             if new and len(beside) < TOLD_BESIDE:
                 beside.append(replace(flow, reasons=found))
                 known.update(map(_key, new))

@@ -103,6 +103,23 @@ SABOTAGES = [
 ]
 
 
+REASONS = {
+    dnat_to_a_dead_address: ("no-arp-answer", "node2"),
+    masquerade_removed: ("answer-bypasses-nat", "node1"),
+    route_missing: ("no-route", "node1"),
+    ip_forward_off: ("forwarding-off", "node2"),
+    balancer_knows_one_node: ("health-check", "lb"),
+    reverse_nat_skipped: ("rule", "node1"),
+    wrong_endpoint_port: ("port-closed", "pod/d"),
+    second_endpoint_never_picked: ("uneven-choice", "node1"),
+    health_check_always_passes: ("health-check", "lb"),
+    pod_answers_with_a_wrong_source: ("wrong-source", "pod/d"),
+    pod_does_not_serve: ("port-closed", "pod/d"),
+    balancer_changes_nothing: ("not-rewritten", "lb"),
+}
+"""What is at fault, and where: the failed check has to say so."""
+
+
 @pytest.mark.parametrize(("sabotage", "check", "seen"), SABOTAGES, ids=lambda value: getattr(value, "__name__", None))
 def test_what_is_broken_is_found_by_the_check_that_is_about_it(sabotage, check, seen, tmp_path):
     report = run_scenario("external-lb", tmp_path, sabotage)
@@ -115,6 +132,9 @@ def test_what_is_broken_is_found_by_the_check_that_is_about_it(sabotage, check, 
         assert one.expected
         assert one.observed
         assert one.expected != one.observed
+    assert REASONS[sabotage] in [(reason.cause, reason.node) for reason in failed[check].reasons]
+    told = [reason for flow in report.flows for reason in flow.reasons] + list(report.reasons)
+    assert all(reason.decided and reason.evidence and reason.next_step for reason in told)
 
 
 @pytest.mark.parametrize(
