@@ -9,6 +9,7 @@ every summary, without a lock that a killed run could keep.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +23,14 @@ MOST_LOOKS = 8
 """Runs that end at the very same time, of which each makes the others look again."""
 MOST_BYTES = 100_000
 """A summary is some hundred bytes; what is larger is none."""
+USUAL = {
+    "balancer": "hash",
+    "balancer-mode": "nat",
+    "proxy-mode": "iptables",
+    "fabric": "routes",
+    "kubernetes": "1.33",
+}
+"""Options that go without saying in a list; the run's own page has all of them."""
 LINKS = (
     ("run.html", "page"),
     ("run.pcapng", "pcapng"),
@@ -116,9 +125,7 @@ def _row(folder: Path, about: dict[str, Any], files: list[tuple[str, str]]) -> s
     first = f'<span class="first">{shown(about.get("first_failure"), 160)}</span>' if about.get("first_failure") else ""
     total = about.get("total_s")
     took = f"{total:.2f} s" if isinstance(total, int | float) else ""
-    options = " ".join(
-        f"<span>{shown(key, 40)} <b>{shown(value, 40)}</b></span>" for key, value in about["options"].items()
-    )
+    options = " ".join(_options(about["options"]))
     held = f"{about['checks'] - about['failed']} of {about['checks']}"
     return (
         f'<tr><th scope="row">{name}</th><td>{verdict}{first}</td><td>{held}</td>'
@@ -126,6 +133,18 @@ def _row(folder: Path, about: dict[str, Any], files: list[tuple[str, str]]) -> s
         f'<td>{shown(about.get("seed", ""), 20)}</td><td class="options">{options}</td>'
         f'<td class="files">{_links(folder, files)}</td></tr>'
     )
+
+
+def _options(options: dict[str, Any]) -> Iterator[str]:
+    """Where it ran, and what was chosen beside the usual."""
+    rest = {key: value for key, value in options.items() if USUAL.get(key) != value}
+    where = [str(rest.pop(key)) for key in ("topology",) if key in rest]
+    if "nodes" in options:
+        rest.pop("nodes", None)
+        where.append(f"{options['nodes']} node{'' if options['nodes'] == '1' else 's'}")
+    if where:
+        yield f"<span>{shown(', '.join(where), 60)}</span>"
+    yield from (f"<span>{shown(key, 40)} <b>{shown(value, 40)}</b></span>" for key, value in rest.items())
 
 
 def _other(folder: Path, files: list[tuple[str, str]], error: Exception) -> str:

@@ -32,12 +32,19 @@ def rows(captures: Path) -> list[str]:
 
 
 def test_newest_first_with_verdict_failure_and_links(tmp_path: Path) -> None:
-    leave(tmp_path, "old", started_at=1_000_000.0, scenario="old", options={"fabric": "vxlan"})
+    leave(
+        tmp_path,
+        "old",
+        started_at=1_000_000.0,
+        scenario="old",
+        options={"topology": "cloud", "nodes": "3", "balancer": "hash", "fabric": "vxlan"},
+    )
     leave(tmp_path, "new", failed_run(), started_at=2_000_000.0, scenario="new")
     write_index(tmp_path)
     new, old = rows(tmp_path)
     assert re.search(r"new .*✗ failed .*DNAT to pod d .*1 of 2 .*1970-01-24 03:33:20", new)
-    assert re.search(r"old .*✓ passed .*2 of 2 .*fabric\s+vxlan", old)
+    assert re.search(r"old .*✓ passed .*2 of 2 .*cloud, 3 nodes +fabric\s+vxlan", old)
+    assert "hash" not in old
     text = (tmp_path / INDEX).read_text()
     assert 'href="new/run.html"' in text
     assert "run.pcapng" not in text
