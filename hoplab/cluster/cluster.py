@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from hoplab.cluster.ingress import IngressControllers
     from hoplab.cluster.naming import Names
 
+LINK_LOCALS_S = 3.0
+"""How long machines may take until they have the addresses that neighbour discovery needs."""
 MOST_ROUNDS = 500
 """Converging rounds before something must be wrong: two controllers that undo each other."""
 HISTORY = 10_000
@@ -284,8 +286,20 @@ class Cluster:
                 break
         else:
             raise NotConverging(f"the cluster still changes after {MOST_ROUNDS} rounds of its controllers")
+        if self.options.ipv6:
+            self._wait_for_link_locals()
         self.check_health()
         self.timings_s["converge"] = self.timings_s.get("converge", 0.0) + time.monotonic() - started
+
+    def _wait_for_link_locals(self) -> None:
+        """Until the machines can forward IPv6 at once; one that can't after a while is told, and ends nothing."""
+        end = time.monotonic() + LINK_LOCALS_S
+        for machine in self.net.hosts:
+            while missing := machine.netlink.without_link_local():
+                if time.monotonic() > end:
+                    self.warnings.append(f"{machine.name}: no link-local address on {', '.join(missing)}")
+                    break
+                self.loop.poll(0.01)
 
     def follow(self, rules_lag_s: float = 0.0) -> Follower:
         """From now on do by itself, in the loop, what `converge` does: for a lab that stays.

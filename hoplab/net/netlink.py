@@ -59,6 +59,9 @@ class NetlinkFailed(RuntimeError):
         super().__init__(f"{node}: {operation}: {os.strerror(self.code or 0)}")
 
 
+SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
+IFA_TENTATIVE = 0x40
+
 Links = dict[str, dict[str, Any]]
 """What `Netlink.links` tells, by interface."""
 
@@ -118,6 +121,23 @@ class Netlink:
             (names.get(a["index"], "?"), a.get_attr("IFA_LOCAL") or a.get_attr("IFA_ADDRESS"), a["prefixlen"])
             for a in self._route.get_addr()
         ]
+
+    def without_link_local(self) -> list[str]:
+        """Interfaces with an IPv6 address of their own that can't ask for neighbours yet, or can't be asked.
+
+        A packet that is forwarded waits for its neighbour, who is asked from the interface's link-local address.  The
+        kernel gives that one when it takes note of the carrier, up to a second later on a busy machine
+        (net/core/link_watch.c), and repeats a question that it could not ask after another second.
+        """
+        links = self.links().items()
+        names = {link["index"]: name for name, link in links if name != "lo" and link["up"] and link["carrier"]}
+        found = list(self._route.get_addr(family=socket.AF_INET6))
+        tentative = {address["index"] for address in found if address["flags"] & IFA_TENTATIVE}
+        routable, ready = (
+            {address["index"] for address in found if address["scope"] == scope}
+            for scope in (SCOPE_UNIVERSE, SCOPE_LINK)
+        )
+        return sorted(names[index] for index in (routable - ready) | tentative if index in names)
 
     def veth(
         self, name: str, mac: str, peer_name: str, peer_mac: str, *, peer: Namespace, index: int = 0, mtu: int = 1500

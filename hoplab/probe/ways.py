@@ -8,8 +8,10 @@ none yet, it is told to find out (NTF_USE), as it would for a packet of its own.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from hoplab.net.namespaces import Namespace
 from hoplab.net.pyroute2_parts import IPRoute, NetlinkError
 
 RTN_LOCAL = 2
+SOLICITED_NODE = ipaddress.IPv6Address("ff02::1:ff00:0").packed[:13]
 NTF_USE = 0x01
 NUD_NONE = 0x00
 NUD_UNUSABLE = 0x01 | 0x20
@@ -48,9 +51,11 @@ class Ways:
     """Routes and neighbours of one namespace."""
 
     def __init__(self, namespace: Namespace) -> None:
-        self._name = namespace.name
+        self._name, self._namespace = namespace.name, namespace
         with namespace.entered():
             self._route = IPRoute()
+        self._groups: socket.socket | None = None
+        self._joined: set[bytes] = set()
         self._links: dict[int, Any] = {}
         self._borrowed: list[tuple[str, int]] = []
 
@@ -59,6 +64,8 @@ class Ways:
         for address, index in self._borrowed:
             self._route.addr("del", index=index, address=address, prefixlen=128 if ":" in address else 32)
         self._borrowed.clear()
+        if self._groups is not None:
+            self._groups.close()
         self._route.close()
 
     def to(self, destination: str, next_hop: str = "", interface: str = "") -> Way:
@@ -140,3 +147,21 @@ class Ways:
             options["flags"] = 0x02
         self._route.addr("add", **options)
         self._borrowed.append((address, way.index))
+        if ":" in address:
+            self._listen_to_neighbours(address, way.index)
+
+    def _listen_to_neighbours(self, address: str, index: int) -> None:
+        """Join the group in which neighbours ask for an IPv6 address (RFC 4291, 2.7.1), now.
+
+        The kernel joins it too, in its own time (net/ipv6/addrconf.c, addrconf_dad_work); a neighbour that asks before
+        that is not heard, and asks again a second later.
+        """
+        if self._groups is None:
+            with self._namespace.entered():
+                self._groups = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        group = SOLICITED_NODE + ipaddress.IPv6Address(address).packed[-3:]
+        request = group + struct.pack("@I", index)
+        if request not in self._joined:
+            # Addresses that end alike share a group, which a socket joins once.
+            self._groups.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
+            self._joined.add(request)

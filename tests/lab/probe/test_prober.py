@@ -115,6 +115,9 @@ def lab(tap: Any, seed: int = 7) -> Iterator[Lab]:
     node.route(f"{VIP}/32", via=CLIENT)
     node.route(f"{VIP6}/128", via=CLIENT6)
     spaces["node"].run(["nft", "-f", "-"], SERVICE)
+    deadline = time.monotonic() + 10
+    while any(each.without_link_local() for each in (client, node, pod)):
+        assert time.monotonic() < deadline
     observer = tap(list(spaces.values()))
     prober = Prober(observer, spaces, seed)
     yield Lab(zygote, *spaces.values(), observer, prober)

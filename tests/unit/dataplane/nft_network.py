@@ -65,7 +65,7 @@ def build() -> None:
 
 
 def wait_for_link_locals(namespaces: list[tuple[str, ...]], seconds: float = 10.0) -> None:
-    """Until every link that is up has its fe80:: address.
+    """Until every link that is up has its fe80:: address, and neighbours may ask for each of its addresses.
 
     The kernel gives it when it takes note of the carrier, up to a second later (net/core/link_watch.c).  Until then a
     forwarded IPv6 packet waits, since no neighbour can be asked for: for a second at each machine on the way.
@@ -82,7 +82,10 @@ def has_link_locals(*namespace: str) -> bool:
     inside = ("-n", *namespace) if namespace else ()
     links = json.loads(run("ip", "-json", *inside, "address", "show", "up"))
     addresses = [link["addr_info"] for link in links if "LOOPBACK" not in link["flags"]]
-    return all(any(each["scope"] == "link" and not each.get("tentative") for each in one) for one in addresses)
+    return all(
+        any(each["scope"] == "link" for each in one) and not any(each.get("tentative") for each in one)
+        for one in addresses
+    )
 
 
 def assign(device: str, addresses: dict[str, str], *ip: str) -> None:
