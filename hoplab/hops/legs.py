@@ -6,7 +6,7 @@ is the same on both.  What joins them was seen, or they are not joined:
 - the request: its token, or all of its bytes, left the proxy on a connection that the proxy opened, after they had
   come in; so a request on a connection that the proxy had kept open (keep-alive, a pool) joins as well;
 - the PROXY protocol header at the beginning of the proxy's connection, which names the client's own;
-- for a connection that never carried anything (refused, or silent): time alone, where just one request waited in that
+- for a connection that never came to stand (refused, or silent): time alone, where just one request waited in that
   namespace when its SYN left, and where nothing is sent to that address and port when none waits (a health check).
 
 The same goes on from the receiver of leg 2 to leg 3.  Nothing here knows who is a proxy, or where it should send.
@@ -25,7 +25,7 @@ from hoplab.hops.evidence import Tuple
 from hoplab.hops.exchange import Exchange, ProbeKey, stream_of
 from hoplab.hops.join import Journey
 from hoplab.hops.opened import Opened, opened_by_node
-from hoplab.hops.packet import FIN, RST
+from hoplab.hops.packet import FIN, RST, SYN
 from hoplab.hops.story import Flow, Leg
 from hoplab.hops.words import frames_words
 from hoplab.proxy_protocol import without_proxy_header
@@ -162,11 +162,19 @@ def _join(waiting: Sequence[_Waiting], opened: dict[str, list[Opened]]) -> None:
         for connection in opened.get(node, ()):
             if id(connection.made[0]) in own:
                 continue
-            if not _by_what_it_carried(connection, here) and connection.syn and not connection.stream():
+            if not _by_what_it_carried(connection, here) and _never_stood(connection):
                 silent.append(connection)
         _by_time(silent, here)
         for one in here:
             one.joined.sort(key=lambda each: each[0].made[0].started_ns)
+
+
+def _never_stood(connection: Opened) -> bool:
+    """Whether its opener never got further than the SYN.
+
+    A connection that stood and carried nothing says even less of whose it is: probes that only connect make such.
+    """
+    return all(journey.packet.flags & SYN for journey in connection.made)
 
 
 def _by_what_it_carried(connection: Opened, here: Sequence[_Waiting]) -> bool:

@@ -394,6 +394,18 @@ class TestByTimeAlone:
         assert flow.legs == ()
         assert not expect_no_leg(flow).passed
 
+    def test_a_connection_that_stood_and_carried_nothing_is_nobodys_leg(self) -> None:
+        lab = Imaginary()
+        client, probe = client_side(lab), proxy_side(lab)
+        client.handshake()
+        client.out(ACK | PSH, request())
+        probe.handshake()
+        probe.out(ACK | FIN)
+        finish(client)
+        flow = tell(lab)
+        assert (flow.legs, flow.doubtful) == ((), 0)
+        assert expect_no_leg(flow).passed
+
     def test_after_the_answer_nothing_is_opened_for_it(self) -> None:
         lab = Imaginary()
         client, late = client_side(lab), proxy_side(lab)
