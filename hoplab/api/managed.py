@@ -155,7 +155,8 @@ def applied(
     merged = fieldsets.merge(live, config, schema)
     mine = next((each for each in found if each.manager == manager), None)
     held = frozenset(path for each in others for path in each.fields)
-    for path in sorted((mine.fields if mine else frozenset()) - fields, key=len, reverse=True):
+    # An item goes as a whole, before its fields: without its keys it could not be found any more.
+    for path in sorted((mine.fields if mine else frozenset()) - fields, key=len):
         if not any(other[: len(path)] == path for other in held | fields):
             merged = fieldsets.without(merged, path, schema)
     if mine is not None and mine.fields == fields and not forced and merged == live:

@@ -1,0 +1,182 @@
+"""The essence of the table once more, by a client that is not kubectl: the Python client of Kubernetes itself."""
+
+import threading
+import time
+
+import pytest
+from kubernetes import client, config, utils, watch
+from kubernetes.stream import stream
+
+from tests.lab.api.rig import PATIENCE_S, Rig
+
+
+@pytest.fixture(scope="module")
+def rig():
+    with Rig() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def api(rig):
+    return config.new_client_from_config(str(rig.kubeconfig))
+
+
+@pytest.fixture(scope="module")
+def core(api):
+    return client.CoreV1Api(api)
+
+
+@pytest.fixture(scope="module")
+def apps(api):
+    return client.AppsV1Api(api)
+
+
+def until(condition, what):
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_S:.0f} s"
+        time.sleep(0.01)
+    return found
+
+
+def deployment(name, replicas=2):
+    labels = {"app": name}
+    container = client.V1Container(name="nginx", image="nginx:1.24", ports=[client.V1ContainerPort(container_port=80)])
+    template = client.V1PodTemplateSpec(
+        metadata=client.V1ObjectMeta(labels=labels), spec=client.V1PodSpec(containers=[container])
+    )
+    selector = client.V1LabelSelector(match_labels=labels)
+    spec = client.V1DeploymentSpec(replicas=replicas, selector=selector, template=template)
+    return client.V1Deployment(metadata=client.V1ObjectMeta(name=name, labels=labels), spec=spec)
+
+
+def test_a_deployment_is_made_scaled_patched_and_deleted(apps, core):
+    made = apps.create_namespaced_deployment("default", deployment("py"))
+    assert (made.spec.strategy.type, made.spec.revision_history_limit) == ("RollingUpdate", 10)
+    until(lambda: apps.read_namespaced_deployment("py", "default").status.ready_replicas == 2, "two pods are ready")
+    apps.patch_namespaced_deployment_scale("py", "default", {"spec": {"replicas": 3}})
+    assert apps.read_namespaced_deployment_scale("py", "default").spec.replicas == 3
+    until(lambda: len(core.list_namespaced_pod("default", label_selector="app=py").items) == 3, "there are three pods")
+    image = {"spec": {"template": {"spec": {"containers": [{"name": "nginx", "image": "nginx:1.25"}]}}}}
+    patched = apps.patch_namespaced_deployment("py", "default", image)
+    assert patched.spec.template.spec.containers[0].image == "nginx:1.25"
+    assert patched.metadata.generation == 3
+    apps.delete_namespaced_deployment("py", "default", propagation_policy="Foreground")
+    until(lambda: not core.list_namespaced_pod("default", label_selector="app=py").items, "its pods are gone")
+
+
+def test_what_somebody_else_changed_meanwhile_is_a_conflict(core):
+    body = client.V1ConfigMap(metadata=client.V1ObjectMeta(name="race"), data={"a": "1"})
+    first = core.create_namespaced_config_map("default", body)
+    core.patch_namespaced_config_map("race", "default", {"data": {"a": "2"}})
+    first.data["a"] = "3"
+    with pytest.raises(client.ApiException) as refused:
+        core.replace_namespaced_config_map("race", "default", first)
+    assert refused.value.status == 409
+    assert '"reason":"Conflict"' in refused.value.body
+
+
+def test_a_list_in_pieces_is_one_list(core):
+    for number in range(7):
+        metadata = client.V1ObjectMeta(name=f"piece-{number}", labels={"of": "pieces"})
+        core.create_namespaced_secret("default", client.V1Secret(metadata=metadata, string_data={"n": str(number)}))
+    names, token, version = [], None, None
+    for _ in range(3):
+        page = core.list_namespaced_secret("default", label_selector="of=pieces", limit=3, _continue=token)
+        names += [each.metadata.name for each in page.items]
+        assert version in (None, page.metadata.resource_version), "all pieces are of one snapshot"
+        token, version = page.metadata._continue, page.metadata.resource_version
+        core.delete_namespaced_secret(names[0], "default") if len(names) == 3 else None
+    assert names == [f"piece-{n}" for n in range(7)]
+    assert token is None
+
+
+def test_a_watch_tells_changes_in_order_and_through_its_selectors(core):
+    listed = core.list_namespaced_config_map("default", label_selector="watched=yes")
+    seen = []
+
+    def look():
+        for event in watch.Watch().stream(
+            core.list_namespaced_config_map,
+            "default",
+            label_selector="watched=yes",
+            resource_version=listed.metadata.resource_version,
+            timeout_seconds=20,
+        ):
+            seen.append((event["type"], event["object"].metadata.name))
+            if len(seen) == 4:
+                return
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    labels = {"watched": "yes"}
+    for name in ("w1", "w2"):
+        metadata = client.V1ObjectMeta(name=name, labels=labels)
+        core.create_namespaced_config_map("default", client.V1ConfigMap(metadata=metadata))
+    core.patch_namespaced_config_map("w1", "default", {"metadata": {"labels": {"watched": "no"}}})
+    core.delete_namespaced_config_map("w2", "default")
+    looking.join(PATIENCE_S)
+    assert seen == [("ADDED", "w1"), ("ADDED", "w2"), ("DELETED", "w1"), ("DELETED", "w2")]
+
+
+def test_an_old_version_is_a_410(core, rig):
+    for number in range(1100):
+        core.patch_namespaced_config_map("race", "default", {"data": {"n": str(number)}})
+    with pytest.raises(client.ApiException) as refused:
+        for _event in watch.Watch().stream(core.list_namespaced_config_map, "default", resource_version="1"):
+            pass
+    assert refused.value.status == 410
+
+
+def test_server_side_apply_keeps_what_others_own(core):
+    def apply(manager, data, **more):
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owned"}, "data": data}
+        return core.patch_namespaced_config_map(
+            "owned", "default", body, field_manager=manager, _content_type="application/apply-patch+yaml", **more
+        )
+
+    apply("one", {"a": "1", "b": "1"})
+    assert apply("two", {"c": "2"}).data == {"a": "1", "b": "1", "c": "2"}
+    with pytest.raises(client.ApiException) as refused:
+        apply("two", {"a": "2"})
+    assert refused.value.status == 409
+    assert 'conflict with \\"one\\" using v1: .data.a' in refused.value.body
+    assert apply("two", {"a": "2"}, force=True).data == {"a": "2", "b": "1"}
+    assert apply("one", {"b": "1"}).data == {"a": "2", "b": "1"}
+    assert apply("one", {}).data == {"a": "2"}
+
+
+def test_manifests_and_services(api, core, rig):
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "py"},
+        "spec": {"type": "NodePort", "selector": {"app": "x"}, "ports": [{"port": 80}]},
+    }
+    utils.create_from_dict(api, service)
+    found = core.read_namespaced_service("py", "default")
+    assert found.spec.cluster_ip.startswith("10.")
+    assert found.spec.ports[0].node_port in range(30000, 32768)
+    found.spec.type = "ClusterIP"
+    assert core.replace_namespaced_service("py", "default", found).spec.ports[0].node_port is None
+    core.delete_collection_namespaced_service("default")
+    assert core.list_namespaced_service("default").items == []
+
+
+def test_exec_and_logs(core, rig):
+    spec = client.V1PodSpec(containers=[client.V1Container(name="c", image="busybox")])
+    core.create_namespaced_pod("default", client.V1Pod(metadata=client.V1ObjectMeta(name="py"), spec=spec))
+    until(lambda: core.read_namespaced_pod("py", "default").status.phase == "Running", "the pod runs")
+    output = stream(
+        core.connect_get_namespaced_pod_exec,
+        "py",
+        "default",
+        command=["sh", "-c", "echo to both; echo errors >&2"],
+        stderr=True,
+        stdout=True,
+        stdin=False,
+        tty=False,
+    )
+    assert sorted(output.splitlines()) == ["errors", "to both"]
+    rig.pods.log_of("py").write("one line")
+    assert core.read_namespaced_pod_log("py", "default") == "one line\n"
