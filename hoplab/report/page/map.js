@@ -3,7 +3,7 @@
 
 const BOX = { width: 118, height: 66, header: 52, pod: 34, gap: 8 };
 const NARROW = 600;
-const MOST_SHOWN = { wide: 6, narrow: 3 };
+const MOST_SHOWN = { wide: 3, narrow: 2 };
 const MOST_IDLE_PODS = 3;
 
 class LabMap {
@@ -80,12 +80,14 @@ class LabMap {
     this.bars = new Map();
     const lonely = [...new Set(this.hops.map((hop) => hop.node))].filter((name) => name.startsWith("pod/") && ![...parts.nodes].some((node) => parts.pods(node).some((pod) => pod.name === name)));
     const outside = [...parts.outside, ...lonely.map((name) => ({ name, role: "pod", addresses: [] }))];
+    const longest = Math.max(0, ...[...outside, ...parts.middle].map((place) => this.addressOf(place).length));
+    this.boxWidth = Math.max(BOX.width, Math.min(160, 36 + 7 * longest));
     const columns = [outside, parts.outer, parts.middle, parts.inner, parts.nodes];
     this.narrow ? this.rows(columns) : this.columns(columns);
   }
 
   nodeHeight(node) {
-    return BOX.header + 14 + Math.max(1, this.parts.pods(node).length) * (BOX.pod + BOX.gap) + 4;
+    return BOX.header + 14 + this.parts.pods(node).length * (BOX.pod + BOX.gap) + 4;
   }
 
   place(place, x, y, width, height) {
@@ -99,7 +101,7 @@ class LabMap {
 
   columns([outside, outer, middle, inner, nodes]) {
     const bar = (list) => (list.length ? 56 : 0);
-    const box = (list) => (list.length ? BOX.width : 0);
+    const box = (list) => (list.length ? this.boxWidth : 0);
     const fixed = box(outside) + bar(outer) + box(middle) + bar(inner);
     const nodeWidth = Math.max(190, Math.min(360, this.width - fixed - 24));
     const slack = Math.max(0, this.width - fixed - nodeWidth - 24);
@@ -118,9 +120,9 @@ class LabMap {
       }
       if (list.length) x += width;
     };
-    stack(outside, BOX.width, this.boxHeight);
+    stack(outside, this.boxWidth, this.boxHeight);
     x = this.standing(outer, x, between);
-    stack(middle, BOX.width, this.boxHeight);
+    stack(middle, this.boxWidth, this.boxHeight);
     x = this.standing(inner, x, between);
     stack(nodes, nodeWidth, (node) => this.nodeHeight(node));
   }
@@ -205,12 +207,18 @@ class LabMap {
     group.append(draw("line", { class: "bar", ...line }), draw("text", { class: "small", ...text }, name));
   }
 
+  // The first address of the flow's own family.
+  addressOf(place) {
+    const first = this.hops[0], six = Boolean(first && first.before.dst.includes(":"));
+    return place.addresses.find((address) => address.includes(":") === six) || place.addresses[0] || "";
+  }
+
   drawBox(name, box, used) {
     const group = draw("g", { class: `place ${box.place.role}${used ? " used" : ""}` });
     const room = Math.max(4, Math.floor((box.width - 24) / 7));
     const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
     group.append(draw("title", {}, `${name} ${box.place.addresses.join(", ")}`), draw("rect", { x: box.x, y: box.y, width: box.width, height: box.height, rx: 7 }));
-    const address = box.place.addresses[0] || "";
+    const address = this.addressOf(box.place);
     if (box.place.role === "pod" && box.host) {
       const after = name.length + address.length + 2 <= room - 3;
       group.append(draw("text", { class: "name", x: box.ax + 16, y: box.ay + (after || !address ? 5 : -2) }, short(visible(name), room - 2)));
@@ -259,7 +267,7 @@ class LabMap {
     const corners = this.way(step.before.node, step.hop.node, step.before.switches || []);
     if (!corners.length) return;
     const shift = step.packet.reply ? 3 : -3;
-    const tunnel = step.before.tunnel || step.hop.tunnel ? " tunnel" : "";
+    const tunnel = step.before.tunnel && step.hop.tunnel ? " tunnel" : "";
     this.trail.append(draw("polyline", { class: `${wayOf(step)}${older ? " older" : ""}${tunnel}`, points: corners.map(([x, y]) => `${x + shift},${y + shift}`).join(" ") }));
   }
 
