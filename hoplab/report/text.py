@@ -23,6 +23,7 @@ from hoplab.hops.words import endpoint, rule_words
 from hoplab.report.annotate import decisive, object_behind
 from hoplab.report.run import Explain, RunReport, explain_nothing
 from hoplab.report.visible import visible
+from hoplab.report.why import by_reason
 
 Verbosity = Literal[-1, 0, 1]
 """-1: one line.  0: the story.  1: every flow in full, and every rule met."""
@@ -66,6 +67,9 @@ def _one_line(run: RunReport) -> Iterator[RenderableType]:
         line.append(": FAILED", "bold red")
         names = "; ".join(visible(f"{check.name}: {check.observed}", LONGEST) for check in failed[:1])
         line.append(f" ({len(failed)} of {_count(len(run.checks), 'check')}{took}) {names}".rstrip())
+        causes = [reason for reason, _flows in by_reason(run.flows)] + list(run.reasons)
+        if causes:
+            line.append(f"; why: {visible(f'{causes[0].cause} in {causes[0].node}', LONGEST)}")
     yield line
 
 
@@ -78,13 +82,26 @@ def _story(run: RunReport, verbosity: int, explain: Explain) -> Iterator[Rendera
             yield line_of(2, Text(f"the same way as flow {like}", _QUIET))
         else:
             yield from _flow(number, flow, verbosity, explain)
-    if run.reasons:
-        yield Text("")
-        yield Text("Of the flows together", "bold")
-        for reason in run.reasons:
-            yield from _why(reason)
     yield from _checks(run)
+    yield from _summary(run)
     yield from _run(run)
+
+
+def _summary(run: RunReport) -> Iterator[RenderableType]:
+    """Why it failed, each reason once; with the flow that tells it in full, or here if many flows show it together."""
+    met = by_reason(run.flows)
+    if not met and not run.reasons:
+        return
+    yield Text("")
+    yield Text("Why", "bold")
+    for reason, flows in met:
+        numbers = [number for number, flow in enumerate(run.flows, 1) if flow in flows]
+        told = Text.assemble((reason.cause, "bold red"), " in ", (visible(reason.node, LONGEST), _NAME))
+        told.append(f": {visible(reason.words, 4 * LONGEST)}")
+        told.append(f"  (flow{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))})", _QUIET)
+        yield line_of(2, told)
+    for reason in run.reasons:
+        yield from _why(reason)
 
 
 def _told_once(flows: Sequence[Flow], *, everything: bool) -> Iterator[tuple[int, Flow, int]]:
@@ -224,7 +241,7 @@ def _check(check: Check) -> Iterator[RenderableType]:
     if check.passed:
         return
     told = [("expected", check.expected), ("observed", check.observed), *(("evidence", e) for e in check.evidence)]
-    told += [("why", f"{reason.cause} in {reason.node}: {reason.words}") for reason in check.reasons]
+    told += [("why", words) for words in dict.fromkeys(f"{one.cause} in {one.node}" for one in check.reasons)]
     for what, words in told:
         style = "red" if what == "observed" else ""
         yield line_of(6, Text.assemble((f"{what}  ", _QUIET), (visible(words, 4 * LONGEST), style)))

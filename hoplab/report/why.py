@@ -20,9 +20,9 @@ def reason_lines(reason: Reason) -> list[str]:
 
 
 def by_reason(flows: Iterable[Flow]) -> list[tuple[Reason, list[Flow]]]:
-    """Each reason once (cause, node and object), the most frequent first, with the flows that it is about."""
-    found: dict[tuple[str, str, str], tuple[Reason, list[Flow]]] = {}
+    """Each cause and node once, the most frequent first, with the flows that it is about."""
+    found: dict[tuple[str, str], tuple[Reason, list[Flow]]] = {}
     for flow in flows:
         for reason in flow.reasons:
-            found.setdefault((reason.cause, reason.node, reason.object), (reason, []))[1].append(flow)
+            found.setdefault((reason.cause, reason.node), (reason, []))[1].append(flow)
     return sorted(found.values(), key=lambda one: -len(one[1]))
