@@ -61,6 +61,14 @@ class Case:
         """client, router, balancer, node, pod, switch or host."""
         return self.facts.roles.get(node, "host")
 
+    def error(self, *kinds: tuple[int, int]) -> tuple[Passage, Packet] | None:
+        """An ICMP error of one of these types and codes about the flow, with what it says."""
+        for passage in self.errors:
+            packet = self.packet(passage.hops[0])
+            if packet is not None and packet.kind in kinds:
+                return passage, packet
+        return None
+
     # Rules
 
     def choice(self, until: Hop | None = None) -> tuple[Hop, RuleHit] | None:
