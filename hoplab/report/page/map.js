@@ -24,7 +24,9 @@ class LabMap {
   }
 
   resize() {
-    const width = Math.max(300, Math.min(1500, Math.floor(this.figure.clientWidth || 700)));
+    // Letters of the drawing are as large as those around it, on a projector as well.
+    const scale = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+    const width = Math.max(300, Math.min(1500, Math.floor((this.figure.clientWidth || 700) / scale)));
     if (width === this.width) return false;
     this.width = width;
     this.narrow = width < NARROW;
