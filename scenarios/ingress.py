@@ -44,7 +44,8 @@ def run(lab):
 
 def ask(lab, entry, host, path, **options):
     """A request of the client for this host and path."""
-    return lab.host("client").send_tcp(entry, host=host, path=path, name=f"client asks for {host}{path}", **options)
+    options = {"deadline_s": 3.0, "name": f"client asks for {host}{path}", **options}
+    return lab.host("client").send_tcp(entry, host=host, path=path, **options)
 
 
 def last(lab):
