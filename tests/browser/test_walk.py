@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from hoplab.report.json_report import to_document
+from hoplab.report.page.document import page_document
+from hoplab.report.page.writing import page
+from hoplab.report.run import RunReport
+from tests.unit.report.runs import good_run
 
 pytestmark = [pytest.mark.lab, pytest.mark.browser]
 
@@ -182,6 +189,24 @@ def test_two_runs_begin_at_their_first_divergence(visit: Any, beside: Path) -> N
         tab.keyboard.press("End")
         first.locator("button").click()
         assert tab.locator(".hop .node").all_inner_texts() == ["node1", "node1"]
+
+
+def test_flows_of_which_nothing_was_seen_and_runs_without_any(visit: Any, tmp_path: Path) -> None:
+    run = good_run()
+    unseen = replace(run.flows[0], name="unseen", outcome="unanswered", forward=(), reply=(), passages=(), conntrack=())
+    for name, changed in (
+        ("unseen", replace(run, flows=(unseen, *run.flows))),
+        ("empty", RunReport("empty", False, 7)),
+    ):
+        path = tmp_path / f"{name}.html"
+        path.write_bytes(page("run", name, [page_document(changed, to_document(changed))]))
+    with visit(tmp_path / "unseen.html") as tab:
+        assert tab.locator(".hop").inner_text() == "No packet of this flow was seen anywhere."
+        tab.locator(".flows button").nth(1).click()
+        assert where(tab) == "step 1 of 10"
+    with visit(tmp_path / "empty.html") as tab:
+        assert "This run tells no flow hop by hop." in tab.locator("#walk").inner_text()
+        assert "No check was made, so nothing is proved" in tab.locator(".why").inner_text()
 
 
 def test_the_spread_is_drawn_and_written(visit: Any, good: Path) -> None:

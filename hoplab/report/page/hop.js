@@ -9,7 +9,7 @@ const FIELDS = [
 ];
 
 function hopDetail(step, steps, run) {
-  if (!step) return el("div", { class: "hop empty" }, el("p", {}, "This packet does not come by here."));
+  if (!step) return el("div", { class: "hop empty" }, el("p", {}, steps.length ? "This packet does not come by here." : "No packet of this flow was seen anywhere."));
   const hop = step.hop;
   const since = step.before ? hop.time_ns - step.before.time_ns : 0;
   const start = steps[0].hop.time_ns;

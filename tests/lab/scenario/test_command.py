@@ -59,6 +59,10 @@ def test_the_json_has_every_field_that_was_promised(passed):
     assert set(entry["original"]) == set(entry["reply"]) == TUPLE
     assert Path(document["artifacts"]["pcapng"]).parent == captures / "external-lb"
     assert Path(document["artifacts"]["story"]).is_file()
+    assert Path(document["artifacts"]["page"]).read_bytes().startswith(b"<!doctype html>")
+    assert document["options"]["balancer"] == "hash"
+    assert {place["name"] for place in document["topology"]["places"]} >= {"client", "lb", "node1", "pod/d", "nodenet"}
+    assert sum(document["spread"][0]["entered"].values()) == document["spread"][0]["flows"]
 
 
 def test_tshark_reads_the_capture_back(passed):
