@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import threading
+import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,14 @@ from hoplab.kube.objects import Loaded
 
 if TYPE_CHECKING:
     from hoplab.api.certificates import Identity
+    from hoplab.labs.control import ControlServer
+    from hoplab.labs.podlogs import LogBook
     from hoplab.labs.running import RunningLab
     from hoplab.net.zygote import Zygote
     from hoplab.probe.crafter import Crafter
 
+MOST_FAULTS = 20
+"""Faults in a row, after which a lab is no use any more."""
 SLOW = "hoplab.api.server"
 """What takes longest to import, and is not needed before the cluster is there."""
 READY = b"ready\n"
@@ -119,16 +124,32 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
     if doors.ready >= 0:
         os.write(doors.ready, READY)
         os.close(doors.ready)
-    while not lab.ending:
-        cluster.loop.poll(None)
-        while lab.jobs:
-            lab.jobs.pop(0)()
-        server.refresh()
-        book.sweep()
+    _work(lab, server, book)
     server.close()
     api.close()
     follower.close()
     return 0
+
+
+def _work(lab: RunningLab, server: ControlServer, book: LogBook) -> None:
+    """The lab's loop, until somebody ends it.  A fault that nobody foresaw is told in the log, and the lab goes on."""
+    told, faults = len(lab.cluster.warnings), 0
+    while not lab.ending:
+        try:
+            lab.cluster.loop.poll(None)
+            while lab.jobs:
+                lab.jobs.pop(0)()
+            server.refresh()
+            book.sweep()
+            faults = 0
+        except Exception as error:
+            faults += 1
+            if faults > MOST_FAULTS:
+                raise
+            traceback.print_exception(error, file=sys.stderr)
+        for warning in lab.cluster.warnings[told:]:
+            print(f"lab.py: note: {warning}", file=sys.stderr, flush=True)
+        told = len(lab.cluster.warnings)
 
 
 def _end(lab: RunningLab) -> None:

@@ -9,10 +9,12 @@ instead of by running ifconfig.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from hoplab.net.kernel import CLONE_NEWUTS, setns
 from hoplab.net.mininet_parts import Host, Intf, Link, Mininet, Switch, Topo
 from hoplab.net.namespaces import Namespace, Role
 from hoplab.net.netlink import Netlink, write_sysctls
@@ -131,6 +133,16 @@ class _InNamespace:
             # Mininet appends 'n' (a new namespace) to the options; behind -a's number mnexec does not read it.
             super().startShell(mnopts=f"-cda{holder}")  # type: ignore[misc]
             self.pid = holder
+
+    def _popen(self, cmd: Sequence[str], **params: Any) -> Any:
+        """Mininet's way to start a program: mnexec enters network and mount namespace, this the one of the hostname."""
+
+        def enter_hostname() -> None:
+            there = os.open(f"/proc/{self.namespace.pid}/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
+            setns(there, CLONE_NEWUTS)
+            os.close(there)
+
+        return super()._popen(cmd, preexec_fn=enter_hostname, **params)  # type: ignore[misc]
 
     def sendCmd(self, *args: Any, **kwargs: Any) -> None:
         """Mininet's sendCmd; starts the node's shell when it is first needed."""

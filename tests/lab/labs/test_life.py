@@ -117,11 +117,14 @@ def test_the_detached_lab_holds_nothing_of_its_callers_terminal(user):
 
 
 def test_in_the_foreground_there_is_mininets_prompt_and_the_loop_goes_on(user):
-    commands = "nodes\nnode1 ip -o addr show eth0\npingall\nclient curl -s 10.240.0.11:10256/healthz\nexit\n"
+    commands = (
+        "nodes\nnode2 hostname\nnode1 ip -o addr show eth0\npingall\nclient curl -s 10.240.0.11:10256/healthz\nexit\n"
+    )
     done = user("up", "-f", MANIFESTS / "services-a-b.yaml", input=commands)
     assert done.returncode == 0, done.stderr
     told = done.stdout + done.stderr
     assert "10.240.0.11/16" in told
+    assert "node2" in done.stderr.splitlines()
     assert "0% dropped" in told
     # kube-proxy's healthz is served by the lab's own loop.
     assert "currentTime" in told
@@ -203,6 +206,8 @@ def test_an_ordinary_user_has_labs_of_his_own_and_nobody_elses(user, tmp_path):
     other.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
     assert other.good("exec", "pod/d", "--", "id", "-u") == "0\n"
     assert "KUBE-SERVICES" in other.good("exec", "node1", "--", "iptables", "-t", "nat", "-nL")
+    assert other.good("kubectl", "get", "pods", "-o", "name").split() == [f"pod/{name}" for name in "abcd"]
+    assert other.good("kubectl", "exec", "d", "--", "hostname") == "d\n"
     other.good("trace", "client", "svc/service-b", "-q")
     shell = "echo $(hostname) $(cat /etc/hostname); exit 7"
     assert other("exec", "pod/d", "--", "sh", "-c", shell).returncode == 7

@@ -1,9 +1,12 @@
 """`trace` and `capture` in a running lab: the same evidence as a scenario's, and nothing of the instruments stays."""
 
 import json
+import os
 import signal
+import socket
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 from labtool import MANIFESTS, User, until
@@ -112,3 +115,49 @@ def test_a_live_capture_of_some_places_goes_to_a_pipe_and_ends_with_it(user):
 def test_a_capture_that_cannot_be_is_exit_2(user, tmp_path):
     for arguments in ((), ("--live", "-w", tmp_path / "x"), ("-w", tmp_path / "no" / "x"), ("-w", "x", "nod1")):
         assert user("capture", *arguments).returncode == 2
+
+
+def spoken(user, *messages, descriptors=()):
+    """What the lab says to these bytes; '' for nothing."""
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    opened.settimeout(10)
+    opened.connect(str(user.runtime / "hoplab-labs" / "lab" / "control"))
+    try:
+        for message in messages:
+            socket.send_fds(opened, [message], list(descriptors))
+        return opened.recv(1 << 16).decode()
+    except (BrokenPipeError, ConnectionResetError):
+        return ""
+    finally:
+        opened.close()
+
+
+def test_whatever_is_said_to_the_control_socket_the_lab_goes_on(user):
+    known = json.dumps({"version": 1, "ask": "status"}).encode()
+    many = [os.open(os.devnull, os.O_RDONLY) for _ in range(200)]
+    odd = [b"no json", b"[]", b"{}", b"[" * 60_000, b"\xff" * 1000, b'{"spilled": 5}', b'{"version": 1, "ask": "exec"}']
+    for message in odd:
+        assert "error" in spoken(user, message), message[:20]
+    assert json.loads(spoken(user, known))["nodes"] == 2
+    exec_ = {"version": 1, "ask": "exec", "target": "node1", "argv": ["true"]}
+    assert "exec comes with 3 descriptors" in spoken(user, json.dumps(exec_).encode(), descriptors=many)
+    for descriptor in many:
+        os.close(descriptor)
+    silent = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(50)]
+    for each in silent:
+        each.connect(str(user.runtime / "hoplab-labs" / "lab" / "control"))
+    user.good("exec", "node1", "--", "true")
+    for each in silent:
+        each.close()
+    # Nothing of all that stays with the lab.
+    keeper = json.loads(user.good("ps", "--json"))["labs"][0]["keeper"]
+    sandbox = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0]
+    first = Path(f"/proc/{sandbox}/task/{sandbox}/children").read_text().split()[0]
+    assert len([name for name in os.listdir(f"/proc/{first}/fd") if "/dev/null" in _link(first, name)]) < 10
+
+
+def _link(process, descriptor):
+    try:
+        return os.readlink(f"/proc/{process}/fd/{descriptor}")
+    except OSError:
+        return ""
