@@ -73,8 +73,8 @@ class ApiError(HoplabError):
         made["message"] = str(self)
         if self.reason:
             made["reason"] = self.reason
-        if details:
-            made["details"] = details
+        # There even when it is empty: kubectl debug looks into it without asking.
+        made["details"] = details
         return {**made, "code": self.code}
 
 

@@ -17,6 +17,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 from hoplab.api import certificates
 from hoplab.api.limits import Limits
 from hoplab.api.server import DEFAULT_LIMITS, ApiServer
@@ -141,7 +143,7 @@ class Rig(Shop):
 
 
 def kubectls() -> Sequence[str]:
-    """Which kubectls the tests type with: the one that a lab would use, and Debian's, which is much older."""
+    """Which kubectls the tests type with: the one that a lab would use, and the archive's (Debian's is much older)."""
     return ("own", "debian")
 
 
@@ -160,7 +162,9 @@ def kubectl_path(which: str) -> str:
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # Tests run in several workers.
         said: list[str] = []
         problem = "" if path.exists() else programs.bring(str(here), ["kubernetes-client"], said.append)
-        assert path.exists(), f"Debian's kubectl can't be unpacked: {problem} {' '.join(said)}"
+        if not path.exists() and not problem:
+            pytest.skip("this system's archive has no kubectl")
+        assert path.exists(), f"the archive's kubectl can't be unpacked: {problem} {' '.join(said)}"
     finally:
         os.close(descriptor)
     return str(path)
