@@ -82,6 +82,7 @@ def _of_family(service: Service, family: IPFamily, pods: Sequence[RunningPod]) -
         if service.ports and not ports:
             continue
         serving = running.ready if running.serving is None else running.serving
+        zones, nodes = _hints(service, running)
         groups.setdefault(ports, []).append(
             Endpoint(
                 addresses=(address,),
@@ -90,6 +91,8 @@ def _of_family(service: Service, family: IPFamily, pods: Sequence[RunningPod]) -
                 terminating=running.terminating,
                 node_name=running.pod.node_name,
                 zone=running.zone,
+                zone_hints=zones,
+                node_hints=nodes,
                 target_ref=f"{running.pod.meta.namespace}/{running.pod.meta.name}",
                 # A name of its own in DNS, where the pod names this Service as its subdomain.
                 hostname=running.pod.hostname if running.pod.subdomain == service.meta.name else "",
@@ -100,6 +103,15 @@ def _of_family(service: Service, family: IPFamily, pods: Sequence[RunningPod]) -
         for at in range(0, len(endpoints), MOST_ENDPOINTS):
             found.append(_slice(service, family, ports, endpoints[at : at + MOST_ENDPOINTS], len(found)))
     return found
+
+
+def _hints(service: Service, running: RunningPod) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Zones and nodes whose clients trafficDistribution sends to a ready pod (endpointslice/trafficdist)."""
+    distribution, ready = service.traffic_distribution, running.ready and not running.terminating
+    if not distribution or not ready:
+        return (), ()
+    node = running.pod.node_name if distribution == "PreferSameNode" else ""
+    return (running.zone,) if running.zone else (), (node,) if node else ()
 
 
 def _slice(

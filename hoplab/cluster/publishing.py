@@ -197,6 +197,12 @@ def _endpoint(endpoint: Endpoint, uids: Mapping[Key, str]) -> dict[str, Any]:
         made["zone"] = endpoint.zone
     if endpoint.hostname:
         made["hostname"] = endpoint.hostname
+    hints = {
+        "forZones": [{"name": zone} for zone in endpoint.zone_hints],
+        "forNodes": [{"name": node} for node in endpoint.node_hints],
+    }
+    if given := {key: each for key, each in hints.items() if each}:
+        made["hints"] = given
     if endpoint.target_ref:
         made["targetRef"] = _target(endpoint.target_ref, uids)
     return made

@@ -68,7 +68,8 @@ def test_a_udp_client_follows_the_service_to_another_endpoint(family, mode):
         whole = 128 if family == "IPv6" else 32
         ip("link", "set", "lo", "up")
         for address in (node, *pods):
-            ip("address", "add", f"{address}/{whole}", "dev", "lo")
+            # Without a look for duplicates, which would keep an IPv6 address from being bound to at once.
+            ip("address", "add", f"{address}/{whole}", "dev", "lo", *(["nodad"] if family == "IPv6" else []))
         ip("route", "add", f"{cluster_ip}/{whole}", "dev", "lo")
         for pod in pods:
             serve(pod)

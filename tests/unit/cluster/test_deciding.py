@@ -115,3 +115,21 @@ def test_healthz_and_livez_tell_what_kube_proxy_tells(healthy, eligible, status,
     assert answer.body == f'{{"lastUpdated": "1970-01-01 00:00:{updated} +0000 UTC",{current}, {known}}}'
     lived = "09.500000" if healthy else "07.000000"
     assert live.body == f'{{"lastUpdated": "1970-01-01 00:00:{lived} +0000 UTC",{current}}}'
+
+
+@pytest.mark.parametrize(
+    ("distribution", "zones", "nodes"),
+    [
+        ("", (), ()),
+        ("PreferClose", ("a",), ()),
+        ("PreferSameZone", ("a",), ()),
+        ("PreferSameNode", ("a",), ("node1",)),
+    ],
+)
+def test_traffic_distribution_becomes_hints_of_ready_endpoints(distribution, zones, nodes):
+    service = Service(
+        ObjectMeta("web"), selector={"app": "web"}, ports=(ServicePort(80),), traffic_distribution=distribution
+    )
+    pods = [running("w1", "10.1.1.4", zone="a"), running("w2", "10.1.1.5", zone="a", ready=False)]
+    (made,) = slices([service], pods)
+    assert [(each.zone_hints, each.node_hints) for each in made.endpoints] == [(zones, nodes), ((), ())]
