@@ -1,4 +1,4 @@
-"""Programs that a lab runs as themselves (nginx, HAProxy, dnsmasq, kubectl), brought without being installed.
+"""Programs that a lab runs as themselves (nginx, HAProxy, unbound, dnsmasq, kubectl), brought without being installed.
 
 Debian's packages of a server start and enable it as a service of the machine, which a
 lab has no right to.  So they are only fetched and unpacked into a folder of the
