@@ -137,10 +137,6 @@ def client_not_named(lab):
     program.wait_until(lambda: exchanged(program.pid, before), 5, "new workers")
 
 
-def names_refused(lab):
-    lab.node("node1").namespace.run(["iptables", "-I", "FORWARD", "-p", "udp", "--dport", "53", "-j", "REJECT"])
-
-
 def zones_never_change(lab):
     lab.cluster._names.sync = lambda *_: False
 
@@ -159,7 +155,7 @@ def rules_frozen(lab):
 
 
 SABOTAGES = {
-    "dns": (names_refused, "`web` is the cluster IP of its Service"),
+    "dns": (no_search, "ndots:5: a name of the world is asked for three times in vain first"),
     "ingress": (client_not_named, "X-Forwarded-For tells it who the client is"),
     "node-port": (no_mark, "node1 puts itself in as the source"),
     "pod-to-service": (loaded_dice, "the dice are fair: statistic probability 0.5"),
@@ -191,23 +187,16 @@ def test_a_sabotage_turns_the_right_check_red(name, tmp_path):
         assert check.observed
 
 
-@pytest.mark.parametrize(
-    ("sabotage", "expected"),
-    [
-        (zones_never_change, "and `db-0.db` is nobody any more"),
-        (no_search, "ndots:5: a name of the world is asked for three times in vain first"),
-    ],
-)
-def test_what_breaks_names(sabotage, expected, tmp_path):
-    assert expected in failed(run_scenario("dns", tmp_path, sabotage))
+def test_names_that_do_not_follow_a_change(tmp_path):
+    assert "and `db-0.db` is nobody any more" in failed(run_scenario("dns", tmp_path, zones_never_change))
 
 
 MIXED = {"balancer_mode": "proxy", "balancer": "round-robin", "fabric": "vxlan", "nodes": 3, "seed": 11}
-"""Far from the defaults, all at once."""
+"""Far from the defaults, all at once.  (A rollout takes seconds however it is looked at, and no proxy.)"""
 
 
 @pytest.mark.needs("haproxy")
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "rolling-update"])
 def test_it_passes_far_from_the_defaults(name, tmp_path):
     terms = scripts.terms(name)
     single = terms.topology == "single"
