@@ -78,7 +78,7 @@ def stop_signal(container: Container) -> int:
 
 def is_contained(pod: Pod) -> bool:
     """Whether the pod's programs must be kept from the machine's files."""
-    return bool(pod.volumes) or any(kind_of(each) != "stand-in" for each in pod.containers)
+    return bool(pod.volumes) or any(kind_of(each) != "stand-in" for each in (*pod.containers, *pod.init_containers))
 
 
 def command(container: Container, variables: Mapping[str, str], on_machine: Callable[[str], bool]) -> Run:

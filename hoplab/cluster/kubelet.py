@@ -16,7 +16,8 @@ from contextlib import suppress
 
 from hoplab.cluster.handlers import Handlers
 from hoplab.cluster.node import NodeAgent, PodOnNode, PodSandbox, attach
-from hoplab.cluster.podworker import PodWorker, Tools
+from hoplab.cluster.podtools import Tools
+from hoplab.cluster.podworker import PodWorker
 from hoplab.cluster.recorder import Recorder
 from hoplab.errors import InputError
 from hoplab.kube.convert import as_pod
@@ -206,4 +207,4 @@ class Kubelets:
             if pod is not None and pod is not worker.obj:
                 worker.obj = pod
                 now = as_pod(pod)
-                worker.update({each.name: each for each in now.containers})
+                worker.update({each.name: each for each in (*now.init_containers, *now.containers)})

@@ -13,39 +13,26 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from hoplab.cluster.containers import kind_of, stop_signal
-from hoplab.cluster.handlers import Handlers, Handling
+from hoplab.cluster.handlers import Handling
 from hoplab.cluster.images import program
 from hoplab.cluster.node import NodeAgent, PodOnNode
+from hoplab.cluster.podtools import Tools
 from hoplab.cluster.probing import Prober
-from hoplab.cluster.recorder import Recorder
 from hoplab.control import podstatus, restarts
 from hoplab.control.podstatus import ContainerRun, Ended
 from hoplab.kube.objects import KubeObject
-from hoplab.kube.store import Conflict, NotFound, Store
+from hoplab.kube.store import Conflict, NotFound
 from hoplab.kube.types import Container
-from hoplab.net.timers import Timer, Timers
+from hoplab.net.timers import Timer
 from hoplab.net.zygote import SpawnFailed
 
 LEAST_AFTER_HOOK_S = 2.0
 """What a container gets between SIGTERM and SIGKILL when its preStop hook took all of the grace."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What all workers share."""
-
-    store: Store
-    timers: Timers
-    handlers: Handlers
-    recorder: Recorder
-    clock: Callable[[], float]
-    changed: Callable[[], None]
-    """Called when a worker has news for its kubelet."""
 
 
 class PodWorker:
@@ -62,8 +49,11 @@ class PodWorker:
         self._started = tools.clock()
         self._pids: dict[str, int] = {}
         """Container name -> the process whose end is the container's."""
-        self._containers = {each.name: each for each in running.pod.containers}
-        self.runs = {name: ContainerRun(name, each.image) for name, each in self._containers.items()}
+        pod = running.pod
+        self._initial = [each.name for each in pod.init_containers]
+        self._containers = {each.name: each for each in (*pod.init_containers, *pod.containers)}
+        reason = "PodInitializing" if self._initial else "ContainerCreating"
+        self.runs = {name: ContainerRun(name, each.image, reason=reason) for name, each in self._containers.items()}
         self._ends: dict[str, list[tuple[float, float]]] = {name: [] for name in self._containers}
         self._timers: dict[str, Timer] = {}
         self._hooks: dict[str, Handling] = {}
@@ -80,7 +70,15 @@ class PodWorker:
         if self.stopping:
             return not self._hooks and all(run.state != "running" for run in self.runs.values())
         policy = str(self._object().spec.get("restartPolicy", "Always"))
-        return podstatus.phase(list(self.runs.values()), policy, "") in ("Succeeded", "Failed")
+        return podstatus.phase(self._main_runs, policy, "", self._init_runs) in ("Succeeded", "Failed")
+
+    @property
+    def _init_runs(self) -> list[ContainerRun]:
+        return [self.runs[name] for name in self._initial]
+
+    @property
+    def _main_runs(self) -> list[ContainerRun]:
+        return [run for name, run in self.runs.items() if name not in self._initial]
 
     @property
     def unsettled(self) -> str:
@@ -99,10 +97,30 @@ class PodWorker:
     # Starting
 
     def start(self) -> None:
-        """Start every container; `report` then says so."""
-        for container in self._containers.values():
+        """Start the first init container, or else all containers; `report` then says so."""
+        waiting = [name for name in self._initial if not podstatus.is_done(self.runs[name])]
+        for name in waiting[:1] or [name for name in self._containers if name not in self._initial]:
+            container = self._containers[name]
             self._event("Pulled", f'Container image "{container.image}" already present on machine', container)
             self._start(container)
+
+    def _start_initial(self, container: Container, run: ContainerRun) -> None:
+        """An init container is a command; what only stands in for a program has nothing to do, and has done it."""
+        self.runs[container.name] = run
+        if kind_of(container) == "command":
+            try:
+                self.agent.start_container(self.running, container)
+            except SpawnFailed as error:
+                self._event("Failed", f"Error: {error}", container, warning=True)
+                self.ended(container.name, 128, reason="StartError", message=str(error))
+                return
+            pid = self.agent.process(self.running, container.name)
+            if pid is not None:
+                self._pids[container.name] = pid
+            self._event("Started", f"Started container {container.name}", container)
+            return
+        self.warnings.append(f"init container {container.name}: its image {container.image!r} is not run here")
+        self.ended(container.name, 0)
 
     def _start(self, container: Container) -> None:
         name, now = container.name, self._tools.clock()
@@ -122,6 +140,9 @@ class PodWorker:
             passed_startup="startupProbe" not in probes,
         )
         self._event("Created", f"Created container: {name}", container)
+        if name in self._initial:
+            self._start_initial(container, run)
+            return
         warning = program(container).warning
         if warning and not number and kind_of(container) == "stand-in":
             self.warnings.append(warning)
@@ -168,6 +189,11 @@ class PodWorker:
         self._ends[name].append((run.started, now))
         self.runs[name] = replace(run, state="terminated", ended=ended, ready=False, passed_startup=False)
         policy = self._policy()
+        if name in self._initial and not self.stopping:
+            if code == 0:
+                self.start()
+                self.agent.settle()
+            policy = "Never" if policy == "Never" else "OnFailure"
         if not self.stopping and restarts.restarted(policy, code):
             pause = restarts.pause(self._ends[name])
             if pause:
@@ -361,12 +387,13 @@ class PodWorker:
                 obj = self._object()
                 status = podstatus.status(
                     obj,
-                    list(self.runs.values()),
+                    self._main_runs,
                     self.running.ips,
                     hosts,
                     self._tools.clock(),
                     started=self._started,
                     over=self.stopping and self.over,
+                    initial=self._init_runs,
                 )
                 self._tools.store.update(obj.changed(status=status))
                 return

@@ -87,10 +87,19 @@ class ContainerRun:
         }
 
 
-def phase(runs: Sequence[ContainerRun], policy: str, before: str) -> str:
+def is_done(run: ContainerRun) -> bool:
+    """Whether an init container has ended well."""
+    return run.state == "terminated" and run.ended is not None and run.ended.exit_code == 0
+
+
+def phase(runs: Sequence[ContainerRun], policy: str, before: str, initial: Sequence[ContainerRun] = ()) -> str:
     """Pending, Running, Succeeded or Failed; what has ended never begins again."""
     if before in ("Succeeded", "Failed"):
         return before
+    if policy == "Never" and any(run.state == "terminated" and not is_done(run) for run in initial):
+        return "Failed"
+    if not all(map(is_done, initial)):
+        return "Pending"
     if any(run.state == "waiting" and run.last is None for run in runs):
         return "Pending"
     if any(run.state != "terminated" for run in runs):
@@ -112,10 +121,15 @@ def status(
     *,
     started: float,
     over: bool = False,
+    initial: Sequence[ContainerRun] = (),
 ) -> Mapping[str, Any]:
-    """The pod's whole status.  `over`: all its containers were ended because it is being deleted."""
+    """The pod's whole status.
+
+    `over`: all its containers were ended because it is being deleted.  `initial`: its init containers.
+    """
     before = pod.status
-    now_phase = phase(runs, str(pod.spec.get("restartPolicy", "Always")), str(before.get("phase") or "Pending"))
+    policy = str(pod.spec.get("restartPolicy", "Always"))
+    now_phase = phase(runs, policy, str(before.get("phase") or "Pending"), initial)
     if over and now_phase not in ("Succeeded", "Failed"):
         good = all(run.ended is None or run.ended.exit_code == 0 for run in runs)
         now_phase = "Succeeded" if good else "Failed"
@@ -125,7 +139,12 @@ def status(
     text = f"containers with unready status: [{' '.join(unready)}]" if unready and not ended else ""
     conditions = list(before.get("conditions") or ())
     conditions = with_condition(conditions, "PodReadyToStartContainers", not over, now)
-    conditions = with_condition(conditions, "Initialized", True, now, "PodCompleted" if ended else "")
+    incomplete = [run.name for run in initial if not is_done(run)]
+    if incomplete:
+        told = f"containers with incomplete status: [{' '.join(incomplete)}]"
+        conditions = with_condition(conditions, "Initialized", False, now, "ContainersNotInitialized", told)
+    else:
+        conditions = with_condition(conditions, "Initialized", True, now, "PodCompleted" if ended else "")
     conditions = with_condition(conditions, "Ready", not unready, now, reason, text)
     conditions = with_condition(conditions, "ContainersReady", not unready, now, reason, text)
     conditions = with_condition(conditions, "PodScheduled", True, now)
@@ -140,4 +159,7 @@ def status(
         "containerStatuses": [run.document() for run in runs],
         "qosClass": before.get("qosClass") or "BestEffort",
     }
+    if initial:
+        # An init container is ready when it has ended well.
+        made["initContainerStatuses"] = [{**run.document(), "ready": is_done(run)} for run in initial]
     return {**{key: value for key, value in before.items() if key not in made}, **made}

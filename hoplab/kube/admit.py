@@ -110,6 +110,8 @@ def qos_class(spec: Mapping[str, Any]) -> str:
 def _service(
     obj: KubeObject, before: KubeObject | None, store: Store, ranges: Ranges, chance: random.Random
 ) -> KubeObject:
+    if before is not None:
+        obj = _without_leftovers(before, obj)
     now = as_service(obj)
     if before is not None:
         old = as_service(before)
@@ -142,6 +144,37 @@ def _service(
         taken_ports=ports,
     )
     return with_allocation(obj, replace(given, load_balancer_ingress=now.load_balancer_ingress))
+
+
+def _without_leftovers(before: KubeObject, obj: KubeObject) -> KubeObject:
+    """A Service of another type without what only its old type needed, where nobody asked for that anew.
+
+    A client that patches the type sends the rest back as it was (dropTypeDependentFields).
+    """
+    old, new = before.spec.get("type"), obj.spec.get("type")
+    if old == new:
+        return obj
+    spec, status = dict(obj.spec), obj.status
+
+    def drop(*fields: str) -> None:
+        for field in fields:
+            if spec.get(field) == before.spec.get(field):
+                spec.pop(field, None)
+
+    if new == "ExternalName":
+        drop("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")
+    if new not in ("NodePort", "LoadBalancer"):
+        had = [port.get("nodePort") for port in before.spec.get("ports") or ()]
+        if had == [port.get("nodePort") for port in spec.get("ports") or ()]:
+            spec["ports"] = [
+                {key: value for key, value in port.items() if key != "nodePort"} for port in spec.get("ports") or ()
+            ]
+        if not spec.get("externalIPs"):
+            drop("externalTrafficPolicy")
+    if old == "LoadBalancer":
+        drop("healthCheckNodePort", "allocateLoadBalancerNodePorts", "loadBalancerClass")
+        status = {**status, "loadBalancer": {}}
+    return obj.changed(spec=spec, status=status)
 
 
 def _refuse(obj: KubeObject, path: tuple[str | int, ...], message: str) -> None:

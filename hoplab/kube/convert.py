@@ -195,6 +195,7 @@ def _pod(meta: ObjectMeta, spec: _Doc, obj: KubeObject) -> Pod:
     return Pod(
         meta=meta,
         containers=tuple(_container(each) for each in spec.get("containers") or ()),
+        init_containers=tuple(_container(each) for each in spec.get("initContainers") or ()),
         node_name=spec.get("nodeName") or "",
         host_network=bool(spec.get("hostNetwork")),
         hostname=spec.get("hostname") or "",

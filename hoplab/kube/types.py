@@ -218,6 +218,7 @@ class Pod:
     """spec.volumes as written."""
     owner: str = ""
     """kind/name of the controller that made it, empty for a bare pod."""
+    init_containers: tuple[Container, ...] = ()
     origin: Origin = Origin("<inline>")
 
     @property

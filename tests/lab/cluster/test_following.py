@@ -209,6 +209,32 @@ def test_containers_end_and_are_ended_as_their_pods_say():
     in_lab(use)
 
 
+def test_init_containers_run_one_after_the_other_and_a_new_image_restarts_its_container():
+    def use(live: Live):
+        initial = (
+            "initContainers:\n"
+            '  - {name: first, image: busybox, command: [sh, -c, "sleep 0.3; echo 1 > /tmp/order"]}\n'
+            '  - {name: second, image: busybox, command: [sh, -c, "test -e /tmp/order"]}\n'
+            "  containers:"
+        )
+        live.apply(pod("prepared").replace("containers:", initial))
+        live.apply(pod("lost", policy="Never").replace("containers:", initial.replace("-e /tmp", "-e /missing")))
+        live.cluster.follow()
+        live.until("the first step", lambda: "initContainerStatuses" in live.status("prepared"))
+        assert live.status("prepared")["phase"] == "Pending"
+        assert live.container("prepared")["state"] == {"waiting": {"reason": "PodInitializing"}}
+        live.until("the pod", lambda: live.ready("prepared") == 1)
+        codes = [each["state"]["terminated"]["exitCode"] for each in live.status("prepared")["initContainerStatuses"]]
+        assert codes == [0, 0]
+        live.until("the one that can't", lambda: live.status("lost")["phase"] == "Failed")
+        live.apply(pod("prepared", image="hoplab/whoami:2").replace("containers:", initial))
+        live.until("the restart", lambda: live.container("prepared")["restartCount"] == 1)
+        live.until("the new image", lambda: live.container("prepared")["image"] == "hoplab/whoami:2")
+        assert "Killing" in live.reasons("prepared")
+
+    in_lab(use)
+
+
 def test_a_fault_is_told_and_ends_nothing():
     def use(live: Live):
         taken = "metadata: {{name: {0}, annotations: {{hoplab.dev/ip: {1}}}}}"

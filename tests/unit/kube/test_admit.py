@@ -59,6 +59,21 @@ def test_an_update_keeps_what_was_given() -> None:
     assert after.spec["ports"] == before.spec["ports"]
 
 
+def test_another_type_leaves_nothing_of_the_old_one_behind() -> None:
+    store = new_store()
+    spec: dict[str, Any] = {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    before = stored(store, service("web", spec))
+    store.update(before.changed(status={"loadBalancer": {"ingress": [{"ip": "198.51.100.10"}]}}))
+    patched = store.get("Service", "web")
+    after = stored(store, patched.changed(spec={**patched.spec, "type": "ClusterIP"}))
+    assert after.spec["clusterIP"] == before.spec["clusterIP"]
+    assert not {"healthCheckNodePort", "externalTrafficPolicy", "allocateLoadBalancerNodePorts"} & after.spec.keys()
+    assert "nodePort" not in after.spec["ports"][0]
+    assert after.status["loadBalancer"] == {}
+    named = after.changed(spec={**after.spec, "type": "ExternalName", "externalName": "example.org"})
+    assert not {"clusterIP", "clusterIPs", "ipFamilies"} & stored(store, named).spec.keys()
+
+
 @pytest.mark.parametrize(
     ("spec", "problem"),
     [
