@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -180,7 +179,7 @@ def everything(live: Live) -> dict[str, Any]:
     if cluster.balancer is not None:
         told = cluster.balancer.machine.namespace.run(["nft", "-s", "list", "ruleset"]).stdout
         # Chains stand in the order of their Services' creation, which is another one in a fresh lab.
-        found["balancer"] = sorted(re.split(r"\n(?=\t[a-z])", told.replace("\n}", "")))
+        found["balancer"] = sorted(told.splitlines())
     found["processes"] = processes()
     found["endpoints"] = sorted(
         (piece.meta.name, piece.service, [(e.addresses, e.ready, e.node_name, e.target_ref) for e in piece.endpoints])
