@@ -2,20 +2,23 @@
 
 The node that picks an endpoint writes the client's address down (a `recent` list in
 iptables mode, a set with timeouts in nftables mode); the next flow from that address goes
-to the same pod for as long as the entry lives.  Another client throws its own dice.  Two
-nodes remember for themselves: a client whom the balancer sends now here, now there may
-meet two pods.  And clients behind one address are one client.
+to the same pod for as long as the entry lives, timeoutSeconds since the last one.  Another
+client throws its own dice.  Two nodes remember for themselves: a client whom the balancer
+sends now here, now there may meet two pods.  And clients behind one address are one client.
 
 Try next: `--proxy-mode nftables`, `--balancer round-robin`, and `--balancer-mode proxy`, whose
 balancer hides its clients: then all of them are one.
 """
 
+import time
 from collections import Counter
 
 from hoplab.scenario.lab import entry_node
 
 MANIFESTS = ["affinity.yaml"]
 FLOWS = 24
+TIMEOUT_S = 1
+"""timeoutSeconds of the Service brief."""
 CLIENTS = 24
 
 
@@ -24,6 +27,7 @@ def run(lab):
     client = lab.host("client")
     one_client(lab, client)
     many_clients(lab, client)
+    the_timeout(lab, client)
     without(lab)
     by_the_balancer(lab, client)
 
@@ -49,14 +53,36 @@ def one_client(lab, client):
         words(counts),
         [f"the first one: {' -> '.join(sent[0].nodes)}"],
     )
-    remembers = "--rcheck" if lab.cluster.options.proxy.mode == "iptables" else "saddr @affinity"
-    known = [[hit for hop in flow.flow.forward for hit in hop.rules if remembers in hit.rule] for flow in sent]
+    known = [remembered(lab, flow) for flow in sent]
     lab.check(
         "the first flow throws the dice, every other one is remembered",
         not known[0] and all(known[1:]),
-        f"a rule with {remembers!r} is met by every flow but the first",
+        "a rule that looks the client up is met by every flow but the first",
         f"first: {len(known[0])}, others: {sum(map(bool, known[1:]))} of {FLOWS - 1}",
         [f"{hit.chain}: {hit.rule}" for hit in known[-1]],
+    )
+
+
+def remembered(lab, sent):
+    """The rules that found the client in a list: none where the flow threw the dice."""
+    rule = "--rcheck" if lab.cluster.options.proxy.mode == "iptables" else "saddr @affinity"
+    return [hit for hop in sent.flow.forward for hit in hop.rules if rule in hit.rule]
+
+
+def the_timeout(lab, client):
+    """timeoutSeconds: 1, counted from a client's last flow."""
+    first, again = client.send_many(lab.node("node1"), 2, port=30091, half_open=True)
+    end = time.monotonic() + TIMEOUT_S + 0.2
+    while (left := end - time.monotonic()) > 0:
+        lab.observer.poll(left)
+    later = client.send_many(lab.node("node1"), 1, port=30091, half_open=True)[0]
+    known = [bool(remembered(lab, flow)) for flow in (first, again, later)]
+    lab.check(
+        "after timeoutSeconds without a flow the client is forgotten, and throws the dice again",
+        known == [False, True, False] and later.flow.outcome == "accepted",
+        f"the second flow is remembered, one that comes more than {TIMEOUT_S} s later is not",
+        f"first: {known[0]}, at once: {known[1]}, later: {known[2]} ({later.flow.outcome})",
+        [f"{hit.chain}: {hit.rule}" for hit in remembered(lab, again)],
     )
 
 
