@@ -24,6 +24,7 @@ INSIDE: Sequence[Topic] = (
     topics.IPV6,
     topics.SCTP,
     topics.NETEM,
+    topics.DROPS,
 )
 """What is tried inside the sandbox."""
 

@@ -20,6 +20,7 @@ from hoplab.net.loop import DeadlinePassed
 from hoplab.net.namespaces import CommandFailed, Namespace
 from hoplab.net.netlink import Netlink, NetlinkFailed, write_sysctls
 from hoplab.net.zygote import NodeSpec, SpawnFailed, Zygote
+from hoplab.watch.drops import Drops
 from hoplab.watch.observer import Observer, Target
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
@@ -77,6 +78,7 @@ class MiniLab:
         self._try(topics.IPV6, self._ipv6, after=cable)
         self._try(topics.SCTP, self._sctp, after=machines)
         self._try(topics.NETEM, self._netem, after=cable)
+        self._try(topics.DROPS, self._drops, after=cable)
         return self.findings
 
     def _try(self, topic: Topic, probe: Callable[[], str], after: bool = True) -> bool:
@@ -178,6 +180,19 @@ class MiniLab:
     def _netem(self) -> str:
         self.here.run(["tc", "qdisc", "add", "dev", "eth0", "root", "netem", "delay", "1ms"])
         return "a delay was set"
+
+    def _drops(self) -> str:
+        drops = Drops()
+        try:
+            with self.there.entered(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                # Nobody listens there: the kernel drops it, and says so.
+                sender.sendto(b"tried", (THERE, PORT))
+            found = [drop.reason for drop in drops.read()]
+        finally:
+            drops.close()
+        if "NO_SOCKET" not in found:
+            raise OSError(f"a datagram that nobody took was not told; told were {', '.join(found) or 'none'}")
+        return "a drop was told: NO_SOCKET"
 
 
 def _words(error: Exception) -> str:

@@ -154,6 +154,13 @@ NETEM = Topic(
     "everything but artificial delay and loss",
     needed=False,
 )
+DROPS = Topic(
+    "the kernel's drop reasons",
+    "beside the reasons of failed flows stands the kernel's own word for what it dropped",
+    "run as root or with sudo; Linux 5.17 or newer with tracefs and the tracepoint skb:kfree_skb",
+    "every reason but that a pod's own rules took a packet, which is then told as open",
+    needed=False,
+)
 MEMORY = Topic(
     "memory",
     "a lab takes about 150 MB, and half a megabyte for each pod beyond",

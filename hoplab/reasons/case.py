@@ -18,6 +18,9 @@ from hoplab.reasons.questions import ip_interface, question
 INSTRUMENTS = ("hoplab_watch", "hoplab_probe")
 """Tables of the lab itself: they switch tracing on, and keep a kernel from answering in a probe's place."""
 ARP_WAIT_NS = 5_000_000_000
+DROPPED_WITHIN_NS = 1_000_000
+EVERYDAY_DROPS = ("NOT_SPECIFIED", "OTHERHOST", "UNHANDLED_PROTO", "PACKET_SOCK_ERROR")
+"""What a bridge that floods and the lab's own sockets cause all the time."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,14 @@ class Case:
         link = self.link(frame.node, frame.interface)
         return bool(link and link.master)
 
+    def dropped(self, hop: Hop) -> list[str]:
+        """The kernel's own words for packets that it dropped right behind the hop's last frame."""
+        frame = self.frames.get(hop.frames[-1]) if hop.frames else None
+        if frame is None:
+            return []
+        near = [d.reason for d in self.facts.drops if 0 <= d.time_ns - frame.time_ns <= DROPPED_WITHIN_NS]
+        return [reason for reason in dict.fromkeys(near) if reason not in EVERYDAY_DROPS]
+
     # Words
 
     def last_seen(self, hop: Hop) -> tuple[str, str, int]:
@@ -205,7 +216,8 @@ class Case:
     ) -> Reason:
         """A reason whose packet was last seen in this hop."""
         where, interface, frame = self.last_seen(hop)
-        lines = tuple(dict.fromkeys(line for line in evidence if line))
+        own = [f"the kernel's own word for a drop just then: {words}" for words in self.dropped(hop)]
+        lines = tuple(dict.fromkeys(line for line in (*evidence, *own) if line))
         return Reason(
             cause,
             node,

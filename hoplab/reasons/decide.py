@@ -133,8 +133,17 @@ def _unknown(case: Case) -> Reason:
         icmp_words(told[1]) if told else "",
         f"route to {hop.after.dst} in {hop.node}: {answer.words}" if answer else "",
         *counter_words(hop.node, grown),
-        *(f"the kernel's own drop reason: {words}" for words in case.facts.drops),
     ]
+    if "NETFILTER_DROP" in case.dropped(hop) and hop.node in case.holders(hop.after.dst):
+        return case.reason(
+            "rule",
+            hop.node,
+            f"{hop.node} got the packet, and a rule of its own dropped it",
+            hop,
+            evidence,
+            f"In {hop.node}: `nft list ruleset`, `iptables-save`; a lab does not trace the rules inside of pods.",
+            f"rules of {hop.node}",
+        )
     causes, experiment = _left(case, hop)
     what = "the answer" if passage and passage.reply else "the packet"
     return case.reason(

@@ -122,6 +122,14 @@ class HealthFact:
 
 
 @dataclass(frozen=True, slots=True)
+class DropFact:
+    """One packet that the kernel dropped, which one it does not say: when, and its own word for why."""
+
+    time_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """All that was asked; `growth` is by namespace and counter, since the look before."""
 
@@ -141,5 +149,5 @@ class Facts:
     entries: tuple[ConntrackEvent, ...] = ()
     """Conntrack entries that there were."""
     health: tuple[HealthFact, ...] = ()
-    drops: tuple[str, ...] = ()
+    drops: tuple[DropFact, ...] = ()
     """The kernel's own drop reasons (skb:kfree_skb) of that time, where they can be read."""

@@ -119,6 +119,7 @@ def played(
         finally:
             prober.close(withdraw=leave_no_trace)
             foreteller.close()
+            inquiry.close()
         if (agreement := foreteller.check()) is not None:
             lab.keep(agreement)
         play.note("all that was seen, joined")

@@ -89,6 +89,11 @@ class Inquiry:
             self._asker = Asker(self.counters)
         return self._asker
 
+    def close(self) -> None:
+        """Stop asking."""
+        if self._asker is not None:
+            self._asker.close()
+
     def _health(self) -> Iterator[HealthFact]:
         """What the nodes answered the balancer's last health check, Service by Service."""
         from hoplab.cluster.balancing import health_target

@@ -18,6 +18,7 @@ from hoplab.hops.story import Flow
 from hoplab.net.namespaces import Namespace
 from hoplab.reasons.facts import (
     AddressFact,
+    DropFact,
     Facts,
     HealthFact,
     LinkFact,
@@ -28,6 +29,7 @@ from hoplab.reasons.facts import (
 )
 from hoplab.reasons.questions import questions
 from hoplab.watch import counters, rtnetlink
+from hoplab.watch.drops import Drops
 from hoplab.watch.netlink_messages import NLMSG_DONE, NLMSG_ERROR
 from hoplab.watch.observer import dump_conntrack
 
@@ -50,6 +52,8 @@ class Asker:
     def __init__(self, before: counters.Remembered) -> None:
         self._before = before
         self._queues: dict[tuple[str, str], int] = {}
+        self._drops: Drops | None = None
+        self._refused = False
 
     def look(
         self,
@@ -58,7 +62,10 @@ class Asker:
         hosts: Mapping[str, str],
         health: Iterable[HealthFact] = (),
     ) -> Facts:
-        """Everything about these flows, which failed.  Raises OSError when a kernel refuses to answer."""
+        """Everything about these flows, which failed.  Raises OSError when a kernel refuses to answer.
+
+        The kernel's own drop reasons are told from the second time on, where they can be read.
+        """
         flows = tuple(flows)
         # Socket tables are one for the whole machine, and slow to read: only who was asked is asked.
         ends = {hop.node for flow in flows for passage in flow.passages for hop in (passage.hops[0], passage.hops[-1])}
@@ -100,7 +107,25 @@ class Asker:
             growth,
             tuple(_entries(flows, namespaces)),
             tuple(health),
+            tuple(self._dropped()),
         )
+
+    def _dropped(self) -> list[DropFact]:
+        if self._drops is not None:
+            return self._drops.read()
+        if not self._refused:
+            try:
+                self._drops = Drops()
+            except OSError:
+                # Nothing depends on it, and `lab.py doctor` says why.
+                self._refused = True
+        return []
+
+    def close(self) -> None:
+        """Switch off what was switched on."""
+        if self._drops is not None:
+            self._drops.close()
+            self._drops = None
 
     def _queue_growth(self, opened: socket.socket, node: str, names: dict[int, str]) -> Iterator[tuple[str, int]]:
         """Drops of queues since the last look; a namespace begins without any queue that drops."""
