@@ -1,13 +1,16 @@
 """exec, attach, logs and port-forward by the real kubectl: over WebSockets (1.32) and over SPDY (Debian's)."""
 
 import contextlib
+import fcntl
 import hashlib
 import http.server
 import os
 import pty
 import re
 import select
+import struct
 import subprocess
+import termios
 import threading
 import time
 import urllib.request
@@ -107,18 +110,13 @@ def test_a_signal_ends_a_command_with_128_and_its_number(rig, kubectl):
 
 def test_a_terminal_is_one_inside_too(rig, kubectl):
     """What is typed is echoed, the size is the client's, and the exit code comes through."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(
-            kubectl,
-            [kubectl, "exec", "-it", "p", "--", "sh", "-c", "stty size; tty; read x; exit 5"],
-            rig.environment(),
-        )
-    import fcntl
-    import struct
-    import termios
-
+    terminal, inner = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+    typed = [kubectl, "exec", "-it", "p", "--", "sh", "-c", "tty; read x; stty size; exit 5"]
+    running = subprocess.Popen(
+        ["setsid", "--ctty", *typed], stdin=inner, stdout=inner, stderr=inner, env=rig.environment()
+    )
+    os.close(inner)
     shown = bytearray()
 
     def read(expected):
@@ -132,8 +130,9 @@ def test_a_terminal_is_one_inside_too(rig, kubectl):
 
     read(rb"/dev/pts/\d+")
     os.write(terminal, b"hello\n")
-    _pid, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 5
+    read(rb"hello")
+    read(rb"33 101")
+    assert running.wait(PATIENCE_S) == 5
     os.close(terminal)
 
 
