@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Any
 
-from hoplab.report.facts import IGNORED, IGNORED_WITH_OTHER_SEED, Names, facts
+from hoplab.report.facts import IGNORED, IGNORED_WITH_OTHER_SEED, Names, facts, in_both
 from hoplab.report.json_report import Document
 
 MANY = 20
@@ -55,10 +55,11 @@ class Comparison:
 def compare(left: Document, right: Document) -> Comparison:
     """Compare the JSON documents of two runs (as `read_run` gives them)."""
     same_seed = left["seed"] == right["seed"]
-    names = (Names(left, same_seed=same_seed), Names(right, same_seed=same_seed))
+    both = in_both(left, right)
+    names = Names(left, both, same_seed=same_seed), Names(right, both, same_seed=same_seed)
     found = [
         *_flows(left["flows"], right["flows"], names),
-        *_checks(left["checks"], right["checks"]),
+        *_checks(left["checks"], right["checks"], names),
         *_spread(left["spread"], right["spread"], names),
     ]
     if left["passed"] != right["passed"]:
@@ -69,7 +70,7 @@ def compare(left: Document, right: Document) -> Comparison:
 
 def with_facts(document: Document, other: Document) -> Document:
     """A run's document whose hops say what counts of them beside `other`, for the page."""
-    names = Names(document, same_seed=document["seed"] == other["seed"])
+    names = Names(document, in_both(document, other), same_seed=document["seed"] == other["seed"])
 
     def flow(one: Document) -> Document:
         ways = {
@@ -105,7 +106,10 @@ def _pairs(left: Sequence[str], right: Sequence[str]) -> Iterator[tuple[int, int
 
 def _flows(left: Sequence[Document], right: Sequence[Document], names: tuple[Names, Names]) -> Iterator[Difference]:
     # The number at the end of a made-up name counts flows of the whole run, also those that are not told.
-    keys = [[re.sub(r" #\d+$", "", flow["name"]) for flow in flows] for flows in (left, right)]
+    keys = [
+        [re.sub(r" #\d+$", "", its.text(flow["name"])) for flow in flows]
+        for its, flows in zip(names, (left, right), strict=True)
+    ]
     for one, other in _pairs(*keys):
         if one < 0 or other < 0:
             name = (left[one] if other < 0 else right[other])["name"]
@@ -120,8 +124,12 @@ def _flow(
     left: Document, right: Document, names: tuple[Names, Names], where: str, of: tuple[Document, Document]
 ) -> Iterator[Difference]:
     flows: dict[str, Any] = {"left_flow": of[0]["name"], "right_flow": of[1]["name"]}
-    for way, word in (("forward", "there"), ("reply", "back")):
-        yield from _way(left, right, names, way, f"{where}, {word}", flows)
+    ways = [
+        one
+        for way, word in (("forward", "there"), ("reply", "back"))
+        for one in _way(left, right, names, way, f"{where}, {word}", flows)
+    ]
+    yield from _picked(ways, left, right, names) or ways
     if left["outcome"] != right["outcome"]:
         yield Difference(where, "outcome", _outcome(left), _outcome(right), **flows)
     causes = [[f"{reason.get('cause')} at {reason.get('node')}" for reason in one["reasons"]] for one in (left, right)]
@@ -134,6 +142,35 @@ def _flow(
         yield Difference(where, "legs", one, other, **flows)
     for leg, its_match in zip(*legs, strict=False):
         yield from _flow(leg, its_match, names, f"{where}, leg {leg['leg']}", of)
+
+
+def _picked(
+    ways: Sequence[Difference], left: Document, right: Document, names: tuple[Names, Names]
+) -> list[Difference]:
+    """The one difference that explains all others of a flow: rules picked another endpoint of the same Service.
+
+    Empty when that is not where the two begin to differ.
+    """
+    if not ways or ways[0].way != "forward" or min(ways[0].left_hop, ways[0].right_hop) < 0:
+        return []
+    chosen = [
+        _endpoint(flow["forward"][place], its)
+        for flow, place, its in ((left, ways[0].left_hop, names[0]), (right, ways[0].right_hop, names[1]))
+    ]
+    (one, service), (other, its_service) = chosen
+    if not service or service != its_service or one == other:
+        return []
+    told = (f"{endpoint} of {service}, as its rules picked by chance" for endpoint in (one, other))
+    return [replace(ways[0], what="endpoint", left=next(told), right=next(told))]
+
+
+def _endpoint(hop: Document, names: Names) -> tuple[str, str]:
+    """The endpoint that a rule of this hop rewrote the destination to, and its Service; '' where there is none."""
+    for rule in hop["rules"]:
+        found = re.match(r"endpoint (\S+)(?: \(.*?\))? of (\S+)$", rule["object"]) if rule["does"] == "DNAT" else None
+        if found:
+            return names.text(found[1]), found[2]
+    return "", ""
 
 
 def _outcome(flow: Document) -> str:
@@ -166,8 +203,9 @@ def _way(
                 yield Difference(f"{where}, {hops[0][one]['node']}", what, value, seen[1][what], **at)
 
 
-def _checks(left: Sequence[Document], right: Sequence[Document]) -> Iterator[Difference]:
-    for one, other in _pairs([check["name"] for check in left], [check["name"] for check in right]):
+def _checks(left: Sequence[Document], right: Sequence[Document], names: tuple[Names, Names]) -> Iterator[Difference]:
+    keys = [[its.text(check["name"]) for check in checks] for its, checks in zip(names, (left, right), strict=True)]
+    for one, other in _pairs(*keys):
         if one < 0 or other < 0:
             name = (left[one] if other < 0 else right[other])["name"]
             told = ("it was made", "no such check")

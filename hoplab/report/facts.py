@@ -9,7 +9,7 @@ differ, so do cluster IPs and node ports: then these count as one of their kind,
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from hoplab.report.json_report import Document
 
@@ -30,20 +30,25 @@ IGNORED_WITH_OTHER_SEED = "cluster IPs and node ports, since the seeds differ"
 
 
 class Names:
-    """What stands for the addresses and names of one run."""
+    """What stands for the addresses and names of one run; `both` are the places that the other run has as well."""
 
-    def __init__(self, document: Document, *, same_seed: bool) -> None:
-        self._same_seed = same_seed
+    def __init__(self, document: Document, both: Collection[str], *, same_seed: bool) -> None:
+        self._same_seed, self._both = same_seed, both
         self._places: dict[str, str] = {}
         self._known: dict[str, str] = {}
         for place in document["topology"].get("places", ()):
             for address in place.get("addresses", ()):
                 self._places[address] = self.place(place["name"])
+        # Pods that were gone when the run ended: what they sent, and what was delivered to them, names them.
+        for hop in _hops(document):
+            if hop["node"].startswith("pod/") and None in (hop["in"], hop["out"]):
+                own = hop["before"]["src"] if hop["in"] is None else hop["before"]["dst"]
+                self._places.setdefault(own, self.place(hop["node"]))
 
     def place(self, name: str) -> str:
-        """A place's name; a generated one by its workload and the order in which such ones appear."""
+        """A place's name; one that was generated for this run alone by its workload and the order of appearance."""
         if name not in self._known:
-            found = _GENERATED.match(name)
+            found = None if name in self._both else _GENERATED.match(name)
             if found is None:
                 self._known[name] = name
             else:
@@ -67,6 +72,22 @@ class Names:
     def text(self, text: str) -> str:
         """Words with addresses in them."""
         return _ADDRESS.sub(lambda found: self.address(found[0]), _VETH.sub("veth", text))
+
+
+def in_both(left: Document, right: Document) -> frozenset[str]:
+    """Names of places that two runs have in common."""
+    return frozenset(_places(left) & _places(right))
+
+
+def _places(document: Document) -> set[str]:
+    told = {place["name"] for place in document["topology"].get("places", ())}
+    return told | {hop["node"] for hop in _hops(document)}
+
+
+def _hops(document: Document) -> Iterator[Document]:
+    for flow in document["flows"]:
+        for one in (flow, *flow["legs"]):
+            yield from (*one["forward"], *one["reply"])
 
 
 def facts(hop: Document, names: Names, protocol: str, *, reply: bool) -> Mapping[str, str]:

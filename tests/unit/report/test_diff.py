@@ -96,6 +96,20 @@ def test_generated_pod_names_are_matched_by_their_order(tmp_path: Path) -> None:
     assert differences(left, other)[0][0].startswith("flow first, there")
 
 
+def test_a_pod_that_was_gone_at_the_end_is_known_by_what_it_sent_and_got(tmp_path: Path) -> None:
+    def gone(address: str) -> Callable[[dict[str, Any]], None]:
+        def change(document: dict[str, Any]) -> None:
+            del document["topology"]["places"][2]
+            text = json.dumps([document["flows"], document["checks"]]).replace("10.1.2.3", address)
+            document["flows"], document["checks"] = json.loads(text)
+            document["checks"][0]["name"] = document["flows"][0]["name"] = f"to {address}"
+
+        return change
+
+    left, right = read(good_run(), tmp_path, gone("10.1.2.3")), read(good_run(), tmp_path, gone("10.1.2.8"))
+    assert differences(left, right) == []
+
+
 def test_the_first_divergence_comes_first(tmp_path: Path) -> None:
     def unmasqueraded(document: dict[str, Any]) -> None:
         for hop in document["flows"][0]["forward"][2:]:
@@ -143,15 +157,39 @@ def test_what_counts_of_a_hop(tmp_path: Path, field: str, value: object, what: s
     assert found[:2] == ("flow first, there, node1", what)
 
 
+def test_another_endpoint_of_the_same_service_is_one_difference(tmp_path: Path) -> None:
+    """Rules pick by chance, and all that follows in that flow follows from it."""
+
+    def other_endpoint(document: dict[str, Any]) -> None:
+        flow = document["flows"][0]
+        text = (
+            json.dumps(flow)
+            .replace("10.1.2.3", "10.1.2.9")
+            .replace("pod/d", "pod/e")
+            .replace("endpoint d", "endpoint e")
+        )
+        document["flows"][0] = json.loads(text)
+
+    found = differences(read(good_run(), tmp_path), read(good_run(), tmp_path, other_endpoint))
+    assert found == [
+        (
+            "flow first, there, node1",
+            "endpoint",
+            "d of default/service-b, as its rules picked by chance",
+            "e of default/service-b, as its rules picked by chance",
+        )
+    ]
+
+
 def test_another_rule_that_decided(tmp_path: Path) -> None:
     def change(document: dict[str, Any]) -> None:
         rules = document["flows"][0]["forward"][2]["rules"]
-        next(rule for rule in rules if rule["does"] == "DNAT")["object"] = "endpoint e of default/service-b"
+        next(rule for rule in rules if rule["does"] == "DNAT")["object"] = "endpoint d of default/service-c"
 
     [found] = differences(read(good_run(), tmp_path), read(good_run(), tmp_path, change))
     assert found[1] == "decided by"
-    assert "endpoint d" in found[2]
-    assert "endpoint e" in found[3]
+    assert "endpoint d of default/service-b" in found[2]
+    assert "endpoint d of default/service-c" in found[3]
 
 
 def test_settings_are_told_and_are_no_difference(tmp_path: Path) -> None:
