@@ -186,7 +186,10 @@ def _run(
     pause: bool,
 ) -> RunReport:
     """In the sandbox, as process 1."""
+    from hoplab.net import sandbox
+
     _reach(captures)
+    sandbox.seal()
     # The two processes that others are forked from start while this one is still small.
     from hoplab.net.zygote import Zygote
     from hoplab.probe.crafter import CrafterProcess

@@ -60,11 +60,9 @@ class Doors:
 
 def live(plan: Plan, doors: Doors) -> int:
     """Be the lab; its exit code.  Raises HoplabError for whatever keeps it from coming up."""
-    from hoplab.net import kernel, sandbox
+    from hoplab.net import sandbox
 
-    # Overlays need these two only to be read, and whoever types in a lab can reach them.
-    for covered in (sandbox.HOST_ETC, sandbox.HOST_VAR_LIB):
-        kernel.set_read_only(covered, True, recursive=True)
+    sandbox.seal()
     # The two processes that others are forked from start while this one is still small.
     from hoplab.net.zygote import SpawnFailed, Zygote
     from hoplab.probe.crafter import CrafterProcess

@@ -220,6 +220,15 @@ def _private_mounts() -> None:
     kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
 
 
+def seal() -> None:
+    """From here on the host's /etc and /var/lib can be seen below RUNTIME, and not changed.
+
+    What shall be written there, the folder of captures, has to be bound to its place before.  Raises OSError.
+    """
+    for covered in (HOST_ETC, HOST_VAR_LIB):
+        kernel.set_read_only(covered, True, recursive=True)
+
+
 def private_copy(lower: str, target: str, scratch: str) -> None:
     """Mount on `target` a writable view of `lower` whose changes stay in `scratch` (overlayfs).
 
