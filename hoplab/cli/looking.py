@@ -170,6 +170,7 @@ def _write(tap: Tap, sink: BinaryIO, count: int | None) -> int:
         writer = PcapngWriter(sink, comment="hoplab capture")
         for interface in tap.interfaces():
             writer.interface(interface)
+        writer.names(tap.names)
         tap.on_interface = writer.interface
         sink.flush()
         for batch in tap.frames():

@@ -24,6 +24,7 @@ from hoplab.labs.protocol import Capture, ProtocolError
 from hoplab.labs.running import RunningLab
 from hoplab.net.namespaces import Namespace
 from hoplab.net.netlink import Netlink
+from hoplab.scenario.acting import names
 from hoplab.watch.observer import RawFrame, frame_of, interfaces_of, ring_slots
 from hoplab.watch.ring import FrameRing, ring_socket
 
@@ -60,7 +61,7 @@ class Listening:
                     ring.close()
         self._told.update((ns.name, ns) for ns in new)
         if first:
-            self._channel.send({"ready": True})
+            self._channel.send({"ready": True, "names": dict(names(self._lab.cluster))})
 
     def asked(self, message: Mapping[str, Any]) -> None:
         """Answer which interfaces a namespace has now."""
@@ -108,6 +109,8 @@ class Tap:
         self._waiting: list[RawFrame] = []
         self.on_interface: Callable[[Interface], None] = lambda _interface: None
         self._answers: list[Sequence[Mapping[str, Any]]] = []
+        self.names: Mapping[str, Sequence[str]] = {}
+        """Address -> names, as they were when the capture began."""
         ready = False
         while not ready:
             ready = self._hear()
@@ -180,6 +183,7 @@ class Tap:
             self._answers.append(message["interfaces"])
         for heard, descriptor in zip(message.get("listen", ()), descriptors, strict=True):
             self._take(heard, descriptor)
+        self.names = message.get("names", self.names)
         return bool(message.get("ready"))
 
     def _take(self, heard: Mapping[str, Any], descriptor: int) -> None:

@@ -92,6 +92,10 @@ def test_a_capture_has_every_interface_by_its_name(user, tmp_path):
     assert f"{len(rows)} frames in {path}" in told
     assert {"client:eth0", "lb:eth0", "lb:eth1", "node2:eth0", "pod/d:eth0"} <= {row[0] for row in rows}
     assert [row[1] for row in rows] == sorted(row[1] for row in rows)
+    # The names in the file, and no name server, tell who an address is.
+    told = subprocess.run(["tshark", "-N", "n", "-r", str(path)], capture_output=True, text=True, check=True).stdout
+    assert "pod/d" in told
+    assert "svc/service-b" in told
 
 
 def test_a_live_capture_of_some_places_goes_to_a_pipe_and_ends_with_it(user):
