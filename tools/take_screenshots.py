@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 from hoplab.setup import browser
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-ARGUMENTS += ["--disable-background-networking", "--disable-component-update"]
+ARGUMENTS += ["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"]
 
 
 def take(page: Path, to: Path, width: int, height: int, theme: str, step: str, *, whole: bool = False) -> None:

@@ -23,6 +23,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-dev-shm-usage",
 ]
 WIDE, PHONE = {"width": 1280, "height": 720}, {"width": 390, "height": 844}
 

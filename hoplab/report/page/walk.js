@@ -146,7 +146,7 @@ class Walk {
     };
     const main = every.map((packet, number) => packet.main && row(packet, number)).filter(Boolean);
     const rest = every.map((packet, number) => !packet.main && row(packet, number)).filter(Boolean);
-    return el("div", {}, el("h3", {}, "Packets"), el("ul", { class: "list" }, main), rest.length > 0 && el("details", { open: this.whole }, el("summary", {}, `the rest of the exchange (${count(rest.length, "packet")})`), el("ul", { class: "list" }, rest)));
+    return el("div", {}, el("h3", {}, "Packets"), el("ul", { class: "list" }, main), rest.length > 0 && el("details", { open: this.whole }, el("summary", {}, `the rest of the exchange (${count(rest.length, "packet")})`), el("ul", { class: "list" }, rest)), legsNode(lane.flow));
   }
 
   jump(lane, number, place) {
@@ -258,6 +258,13 @@ const ICONS = {
   next: "M5 3v10l7-5z", last: "M11 3h2v10h-2zM3 3v10l7-5z",
 };
 const icon = (path) => draw("svg", { viewBox: "0 0 16 16", class: "icon", "aria-hidden": "true" }, draw("path", { d: path }));
+// Connections that proxies opened to pass the flow on, and how it is known that they belong to it.
+function legsNode(flow) {
+  const legs = (flow.legs || []).map((leg) => el("li", {}, el("b", {}, `Leg ${leg.leg}: `), visible(leg.sender || "a proxy", 60), leg.reused ? " goes on in a connection that it has kept, " : " goes on in a connection of its own, ", outcomeWord(leg.outcome), [...(leg.joined_by || []), leg.proxy_header, ...(leg.forwarded || [])].filter(Boolean).length > 0 && el("ul", {}, [...(leg.joined_by || []), leg.proxy_header, ...(leg.forwarded || [])].filter(Boolean).map((one) => el("li", {}, visible(one, 300))))));
+  if (!legs.length && !flow.beyond) return "";
+  return el("div", { class: "legs" }, el("h3", {}, "Behind the proxy"), el("ul", {}, legs), flow.beyond && el("p", {}, visible(flow.beyond, 500)));
+}
+
 const MARKS = { accepted: "✓", rejected: "!", dropped: "✗", unanswered: "?" };
 const outcomeMark = (outcome) => el("span", { class: `mark ${outcome}`, "aria-hidden": "true" }, MARKS[outcome] || "·");
 const outcomeWord = (outcome) => el("span", { class: `outcome ${outcome}` }, `${MARKS[outcome] || ""} ${outcome}`);
