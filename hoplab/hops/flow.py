@@ -61,20 +61,14 @@ class _Teller:
     joined: Joined
     evidence: Evidence
 
-    def tell(self, probe: ProbeKey) -> Told:
-        """The flow that begins with the probe's first packet."""
-        exchange = self.exchanges.of(probe)
+    def tell(self, probe: ProbeKey, until_ns: int = 0) -> Told:
+        """The flow that begins with the probe's first packet; until_ns 0: to the end."""
+        exchange = _within(self.exchanges.of(probe), 0, until_ns)
         return self._told(exchange, ending_of(exchange, self.joined.arps))
 
     def tell_request(self, probe: ProbeKey, since_ns: int, until_ns: int) -> Told:
         """The flow that is one request on an older connection of the probe's; until_ns 0: to the end."""
-        whole = self.exchanges.of(probe)
-
-        def within(journeys: Sequence[Journey]) -> tuple[Journey, ...]:
-            return tuple(j for j in journeys if since_ns <= j.started_ns and not 0 < until_ns <= j.started_ns)
-
-        parts = within(whole.forward), within(whole.reply), within(whole.errors)
-        exchange = Exchange(replace(probe, started_ns=since_ns, ended_ns=until_ns), *parts, whole.isn)
+        exchange = _within(self.exchanges.of(probe), since_ns, until_ns)
         return self._told(exchange, request_ending(exchange, self.joined.arps))
 
     def _told(self, exchange: Exchange, ending: Ending) -> Told:
@@ -97,6 +91,18 @@ class _Teller:
             probe.sender,
         )
         return Told(exchange, ending, flow)
+
+
+def _within(whole: Exchange, since_ns: int, until_ns: int) -> Exchange:
+    """The packets of an exchange that were made within these times; 0: from the beginning, to the end."""
+    if not since_ns and not until_ns:
+        return whole
+
+    def kept(journeys: Sequence[Journey]) -> tuple[Journey, ...]:
+        return tuple(j for j in journeys if since_ns <= j.started_ns and not 0 < until_ns <= j.started_ns)
+
+    probe = replace(whole.probe, started_ns=since_ns or whole.probe.started_ns, ended_ns=until_ns)
+    return Exchange(probe, kept(whole.forward), kept(whole.reply), kept(whole.errors), whole.isn)
 
 
 def _with_conntrack(exchange: Exchange, entries: Entries) -> dict[int, Passage]:

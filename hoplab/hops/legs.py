@@ -51,8 +51,8 @@ class Told:
 class Teller(Protocol):
     """Makes flows of probes; `hops.flow` has the one."""
 
-    def tell(self, probe: ProbeKey) -> Told:
-        """The flow that begins with a SYN."""
+    def tell(self, probe: ProbeKey, until_ns: int = 0) -> Told:
+        """The flow that begins with a SYN (0: to the end)."""
 
     def tell_request(self, probe: ProbeKey, since_ns: int, until_ns: int) -> Told:
         """The flow that is one request, within these times, on a connection that was there before (0: to the end)."""
@@ -270,8 +270,13 @@ def _leg(
     whole = teller.tell(probe)
     reused = carrying is not None and _served_before(whole.exchange, carrying, syn)
     told = whole
-    if carrying is not None and reused:
-        told = teller.tell_request(probe, carrying.started_ns, _next_request_ns(whole.exchange, carrying))
+    if carrying is not None:
+        # What a connection does for the next request is the next one's story.
+        until = _next_request_ns(whole.exchange, carrying)
+        if reused:
+            told = teller.tell_request(probe, carrying.started_ns, until)
+        elif until:
+            told = teller.tell(probe, until)
     header = connection.header()
     request = b"".join(j.packet.payload for j in told.exchange.forward)
     leg = Leg(

@@ -302,7 +302,25 @@ class TestAConnectionThatWasKept:
         [flow] = flows(lab.evidence, [key(token=b"probe-aaaaaaaaaaaa")], switches=SWITCHES)
         [leg] = flow.legs
         assert not leg.reused
-        assert leg.flow.passages[0].label == "SYN"
+        assert [p.label for p in leg.flow.passages] == ["SYN", "SYN-ACK", "ACK", "DATA", "DATA"]
+        assert leg.flow.response == "the first answer"
+
+    def test_a_request_between_two_others_has_none_of_their_packets(self) -> None:
+        lab = Imaginary()
+        proxy = proxy_side(lab)
+        proxy.handshake()
+        for number in range(3):
+            client = client_side(lab, 40000 + number, 1000 + 5000 * number)
+            client.handshake()
+            asked = request(b"probe-%012x" % number)
+            client.out(ACK | PSH, asked)
+            proxy.out(ACK | PSH, asked)
+            proxy.back_with(ACK | PSH, b"answer %d" % number)
+            finish(client)
+        [flow] = flows(lab.evidence, [key(40001, 6000, b"probe-%012x" % 1)], switches=SWITCHES)
+        [leg] = flow.legs
+        assert leg.reused
+        assert [p.label for p in leg.flow.passages] == ["DATA", "DATA"]
 
 
 class TestByTheProxyHeader:
@@ -356,6 +374,7 @@ class TestByTimeAlone:
         assert "no other request waited" in leg.joined_by[0]
         assert not expect_leg(flow).passed
         assert not expect_no_leg(flow).passed
+        assert not expect_legs(flow, *THE_LEGS).passed
         assert expect_outcome(leg_flow(flow, 2), outcome).passed  # type: ignore[arg-type]
 
     def test_one_server_refuses_and_the_next_one_answers(self) -> None:
