@@ -1,6 +1,6 @@
 """What a user may call a place in the lab: `client`, `lb`, `node1`, `pod/NAME`, `svc/NAME[:PORT]`, `IP[:PORT]`.
 
-Pure: the words are read here, and held against what the lab has; a name that nothing
+`pod/NAMESPACE/NAME` is as good as `-n NAMESPACE`.  Pure: the words are read here, and held against what the lab has; a name that nothing
 has is answered with the nearest one.  Source of the grammar: kubectl's TYPE/NAME, and
 RFC 3986's brackets around an IPv6 address that a port follows.
 """
@@ -39,6 +39,11 @@ class Target:
     name: str
     port: str = ""
 
+    def within(self, namespace: str) -> tuple[str, str]:
+        """Kubernetes namespace and name; what the target itself says (pod/NAMESPACE/NAME) comes first."""
+        given, slash, name = self.name.partition("/")
+        return (given, name) if slash else (namespace, self.name)
+
     def __str__(self) -> str:
         prefix = {"pod": "pod/", "service": "svc/"}.get(self.kind, "")
         name = f"[{self.name}]" if self.port and ":" in self.name else self.name
@@ -54,6 +59,8 @@ def parse(text: str) -> Target:
             near = difflib.get_close_matches(kind_word, PREFIXES, 1, 0.3)
             raise _no_target(text, f"{kind_word!r} is no kind of thing here" + _did_you_mean(near, f"/{rest}"))
         name, port = _split(rest, text)
+        if not all(name.split("/")) or name.count("/") > (kind != "machine"):
+            raise _no_target(text, f"{name!r} is no NAME and no NAMESPACE/NAME")
         return Target(kind, name, port)
     address = _address(text)
     if address is not None:
@@ -133,7 +140,8 @@ class Known:
             if not found:
                 raise InputError(f"{target}: nothing in the lab has the address {target.name}")
             return found[0]
-        wanted = target.name if target.kind == "machine" else pod_place(target.name, namespace)
+        namespace, name = target.within(namespace)
+        wanted = target.name if target.kind == "machine" else pod_place(name, namespace)
         exact = [place for place in self.places if place.name == wanted]
         if not exact and target.kind == "pod":
             # A workload's pod by the beginning of its name, where only one has it.
@@ -145,11 +153,12 @@ class Known:
         raise self._unknown(target, namespace)
 
     def _unknown(self, target: Target, namespace: str) -> InputError:
+        namespace, name = target.within(namespace)
         if target.kind == "pod":
             there = [p for p in self.places if p.role == "pod"]
             inside = {pod_name(p.name)[1]: p.name for p in there if pod_name(p.name)[0] == namespace}
-            near = difflib.get_close_matches(target.name, inside, 1, 0.5)
-            elsewhere = [p.name for p in there if pod_name(p.name)[1] == target.name]
+            near = difflib.get_close_matches(name, inside, 1, 0.5)
+            elsewhere = [p.name for p in there if pod_name(p.name)[1] == name]
             hint = f". Did you mean {inside[near[0]]}?" if near else ""
             if elsewhere and not near:
                 hint = f". There is one in namespace {pod_name(elsewhere[0])[0]}: say -n {pod_name(elsewhere[0])[0]}"
@@ -166,16 +175,17 @@ class Known:
 
     def service(self, target: Target, namespace: str) -> Service:
         """The Service that a target means.  Raises InputError with the nearest name."""
+        namespace, name = target.within(namespace)
         mine = {s.meta.name: s for s in self.services if s.meta.namespace == namespace}
-        if target.name in mine:
-            return mine[target.name]
-        near = difflib.get_close_matches(target.name, mine, 1, 0.5)
-        elsewhere = [s.meta.namespace for s in self.services if s.meta.name == target.name]
+        if name in mine:
+            return mine[name]
+        near = difflib.get_close_matches(name, mine, 1, 0.5)
+        elsewhere = [s.meta.namespace for s in self.services if s.meta.name == name]
         hint = _did_you_mean(near and [f"svc/{near[0]}"])
         if elsewhere and not near:
             hint = f". There is one in namespace {elsewhere[0]}: say -n {elsewhere[0]}"
         known = ", ".join(mine) or "none"
-        raise InputError(f"no Service is called {target.name!r} in namespace {namespace!r}{hint} (there: {known})")
+        raise InputError(f"no Service is called {name!r} in namespace {namespace!r}{hint} (there: {known})")
 
 
 def _names(places: Iterable[Place]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hoplab.errors import InputError
 from hoplab.labs.protocol import Trace
 from hoplab.labs.running import RunningLab
 from hoplab.labs.targets import Known, goal, parse
@@ -23,6 +24,7 @@ from hoplab.scenario.lab import Lab
 
 _NOWHERE = Path()
 """Nothing is left behind in a file."""
+PROTOCOLS = ("tcp", "udp", "icmp")
 MOST = 1000
 """Probes of one trace: every frame of them is kept until the story is told."""
 
@@ -45,6 +47,9 @@ class Question:
 
 def trace(lab: RunningLab, request: Trace) -> dict[str, Any]:
     """Send and tell; the answer of a Trace request.  Raises InputError for a name that nothing has."""
+    if request.transport not in PROTOCOLS or not 1 <= request.count <= MOST:
+        found = f"{request.count} of {request.transport!r}"
+        raise InputError(f"expected 1 to {MOST} probes of {', '.join(PROTOCOLS)}; found {found}")
     question = Question(request.sender, request.to, request.namespace, request.transport, request.count)
     lab.traces += 1
     known = lab.known()
@@ -53,7 +58,10 @@ def trace(lab: RunningLab, request: Trace) -> dict[str, Any]:
     play = Play("trace", question.title, lambda inside: send(inside, question, known), lab.seed + lab.traces, _NOWHERE)
     done = played(play, lab.cluster, (), lab.crafter, started, leave_no_trace=True)
     timings = {name: seconds for name, seconds in done.report.timings_s.items() if name in ("probe", "total")}
-    problems = tuple(each for each in done.report.problems if each not in lab.cluster.warnings)
+    balancer = lab.cluster.balancer
+    # What was wrong with the objects from the start was told then.
+    known_already = {*lab.cluster.warnings, *(balancer.warnings if balancer is not None else ())}
+    problems = tuple(each for each in done.report.problems if each not in known_already)
     report = replace(done.report, timings_s=timings, problems=problems)
     return {"text": told(report, done.explain, request), "passed": report.passed}
 

@@ -16,6 +16,8 @@ READ = {
     "pod/a": Target("pod", "a"),
     "po/a": Target("pod", "a"),
     "pod/a:80": Target("pod", "a", "80"),
+    "pod/kube-system/dns": Target("pod", "kube-system/dns"),
+    "svc/kube-system/dns:53": Target("service", "kube-system/dns", "53"),
     "svc/web": Target("service", "web"),
     "service/web:http": Target("service", "web", "http"),
     "svc/web:80": Target("service", "web", "80"),
@@ -36,6 +38,9 @@ WRONG = {
     "pd/a": "Did you mean pod/a?",
     "svcs/web": "Did you mean svc/web?",
     "pod/": "the name is missing",
+    "pod/a/b/c": "'a/b/c' is no NAME and no NAMESPACE/NAME",
+    "pod//b": "'/b' is no NAME and no NAMESPACE/NAME",
+    "node/a/b": "'a/b' is no NAME",
     "pod/a:": "the port behind ':' is missing",
     "10.1.0.4:99999": "port 99999 is not between 1 and 65535",
     "10.1.0.400": "'10.1.0.400' is no IP address",
@@ -99,6 +104,7 @@ def test_a_name_means_the_namespace_of_that_name():
     assert place("client") == "client"
     assert place("pod/a") == "pod/a"
     assert place("pod/dns", "kube-system") == "pod/kube-system/dns"
+    assert place("pod/kube-system/dns") == "pod/kube-system/dns"
 
 
 def test_a_workloads_pod_is_met_by_the_beginning_of_its_name():
@@ -115,6 +121,7 @@ UNKNOWN = {
     ("a", "default"): "Did you mean pod/a?",
     ("pod/wep", "default"): "pods there: a, web-6c9f-xk2vp",
     ("pod/dns", "default"): "There is one in namespace kube-system: say -n kube-system",
+    ("pod/kube-system/dsn", "default"): "Did you mean pod/kube-system/dns?",
     ("svc/plain", "default"): "nothing runs in a Service",
     ("192.0.2.1", "default"): "nothing in the lab has the address 192.0.2.1",
 }
@@ -143,6 +150,11 @@ def test_a_services_port_is_chosen_by_number_or_name():
     assert meets("pod/a", "svc/two").port == 80
     assert meets("pod/a", "svc/two:443") == meets("pod/a", "svc/two:https")
     assert meets("pod/a", "svc/dns", "udp", "kube-system") == Goal("10.0.0.10", 53, "kube-system/dns")
+
+
+def test_each_end_may_be_of_a_namespace_of_its_own():
+    assert meets("pod/kube-system/dns", "svc/default/two:443").port == 443
+    assert meets("pod/a", "svc/kube-system/dns", "udp") == Goal("10.0.0.10", 53, "kube-system/dns")
 
 
 def test_pods_and_addresses_are_met_at_the_port_that_listens_there():
