@@ -1,7 +1,8 @@
 """What a user may call a place in the lab: `client`, `lb`, `node1`, `pod/NAME`, `svc/NAME[:PORT]`, `IP[:PORT]`.
 
-`pod/NAMESPACE/NAME` is as good as `-n NAMESPACE`.  Pure: the words are read here, and held against what the lab has; a name that nothing
-has is answered with the nearest one.  Source of the grammar: kubectl's TYPE/NAME, and
+`pod/NAMESPACE/NAME` is as good as `-n NAMESPACE`.  Pure: the words are read here, and
+held against what the lab has; a name that nothing has is answered with the nearest one.
+Source of the grammar: kubectl's TYPE/NAME, and
 RFC 3986's brackets around an IPv6 address that a port follows.
 """
 
