@@ -140,14 +140,18 @@ def checked(
     if strict and validation == "Strict":
         raise bad_request(f"{cannot}: strict decoding error: {', '.join(strict)}")
     document = _pruned(document, unknown)
-    # What a status lacks is nobody's fault: the API's types have zeros there.
-    missing = [(path, message) for path, message in found if message == REQUIRED and path[:1] != ("status",)]
+    missing = [(path, message) for path, message in found if message == REQUIRED and not _zero_in_status(path)]
     problems = missing or list(validate.check(document))
     if problems:
         name = document["metadata"].get("name") or ""
         told = [(field_name(path), message) for path, message in problems]
         raise invalid(resource.kind, resource.group, name, told)
     return defaulted(document), strict if validation == "Warn" else []
+
+
+def _zero_in_status(path: Path) -> bool:
+    """Whether a missing field is a zero of the API's types: what a status lacks, but for items of its lists."""
+    return path[:1] == ("status",) and not any(isinstance(part, int) for part in path)
 
 
 def _pruned(document: Mapping[str, Any], unknown: Sequence[Path]) -> dict[str, Any]:

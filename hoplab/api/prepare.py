@@ -41,7 +41,9 @@ def _pod(made: _Doc) -> None:
     spec["serviceAccountName"] = spec["serviceAccount"] = account
     spec.setdefault("priority", 0)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-    given = [each for each in spec.get("tolerations") or () if isinstance(each, Mapping)]
+    given = spec.get("tolerations") or []
+    if not isinstance(given, list) or not all(isinstance(each, Mapping) for each in given):
+        return  # Validation tells what is wrong with it.
     spec["tolerations"] = given + [
         {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
         for key in _TOLERATED
@@ -54,7 +56,8 @@ def _secret(made: _Doc) -> None:
     if not made.get("type"):
         made["type"] = "Opaque"
     plain = made.get("stringData")
-    if isinstance(plain, Mapping) and all(isinstance(value, str) for value in plain.values()):
+    readable = isinstance(made.get("data") or {}, Mapping)
+    if readable and isinstance(plain, Mapping) and all(isinstance(value, str) for value in plain.values()):
         encoded = {key: base64.b64encode(value.encode()).decode() for key, value in plain.items()}
         made["data"] = {**(made.get("data") or {}), **encoded}
         del made["stringData"]

@@ -157,6 +157,8 @@ class Registry:
                 raise status.already_exists(about) from error
         elif self._exists(obj):
             raise status.already_exists(about)
+        else:
+            obj = obj.relabelled(generation=1)
         return Answer(201, served(obj, resource), tuple(warnings))
 
     def replace(self, target: Target, body: Body, options: WriteOptions) -> Answer:
