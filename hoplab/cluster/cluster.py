@@ -15,7 +15,6 @@ import random
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -89,7 +88,7 @@ class Cluster:
         self.clock = time.time
         uids = random.Random(f"{options.seed}: uids")
         self.store = Store(
-            lambda: str(uuid.UUID(int=uids.getrandbits(128), version=4)),
+            lambda: _uid(uids),
             HISTORY,
             lock=threading.RLock(),
             now=lambda: timestamp(self.clock()),
@@ -461,3 +460,9 @@ class Cluster:
         for agent in self.nodes.values():
             if "IPv4" in families_of(agent.node):
                 agent.namespace.run(["iptables-restore", "--noflush"], text)
+
+
+def _uid(chance: random.Random) -> str:
+    """A UUID of version 4, as the API server gives every object one (RFC 9562 5.4)."""
+    digits = f"{chance.getrandbits(128):032x}"
+    return "-".join((digits[:8], digits[8:12], f"4{digits[13:16]}", f"a{digits[17:20]}", digits[20:]))

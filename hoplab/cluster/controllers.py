@@ -44,6 +44,8 @@ class Controllers:
     def __init__(self, store: Store, recorder: Recorder, chance: random.Random, clock: Clock) -> None:
         self._store, self._recorder, self._chance, self._clock = store, recorder, chance, clock
         self._owned: dict[str, tuple[tuple[KubeObject, ...], Owned]] = {}
+        self.forgiving = False
+        """Tell of an object that can't be worked on by an Event, instead of raising."""
         self._collected = -1
         self._scheduled = -1
         self._all = (
@@ -112,7 +114,7 @@ class Controllers:
             return
         controller.seen, controller.wake_at, controller.settles_at = version, None, None
         for obj in objects:
-            plan = controller.decide(obj)
+            plan = self._decided(controller, obj)
             if plan:
                 self._carry_out(plan)
             for note in plan.notes:
@@ -120,6 +122,17 @@ class Controllers:
             now = self._clock()
             controller.wake_at = _sooner(controller.wake_at, now, plan.again_in)
             controller.settles_at = _sooner(controller.settles_at, now, plan.settles_in)
+
+    def _decided(self, controller: _Controller, obj: KubeObject) -> Plan:
+        if not self.forgiving:
+            return controller.decide(obj)
+        try:
+            return controller.decide(obj)
+        except Exception as error:
+            # A defect that one strange object brings to light must not stop the controllers of all others.
+            message = f"{type(error).__name__}: {error}"
+            self._recorder.event(obj, "FailedSync", message, controller.name, warning=True)
+            return Plan()
 
     def _carry_out(self, plan: Plan) -> None:
         for obj in plan.create:

@@ -51,7 +51,7 @@ class Follower:
         self._faults: set[str] = set()
         self.rounds = 0
         """How often the controllers were woken so far."""
-        cluster.kubelets.forgiving = cluster.allocator.forgiving = True
+        cluster.kubelets.forgiving = cluster.allocator.forgiving = cluster.controllers.forgiving = True
         cluster.kubelets.wake = self.wake
         cluster.loop.register(self._fd, self._woken)
         self._unsubscribe = cluster.store.subscribe(self.wake)
@@ -63,7 +63,9 @@ class Follower:
         """Follow no more."""
         self._unsubscribe()
         self._cluster.loop.unregister(self._fd)
-        self._cluster.kubelets.wake = lambda: None
+        cluster = self._cluster
+        cluster.kubelets.wake = lambda: None
+        cluster.kubelets.forgiving = cluster.allocator.forgiving = cluster.controllers.forgiving = False
         for timer in (self._timer, self._lease_timer, self._health_timer, self._rules_timer):
             if timer is not None:
                 timer.cancel()

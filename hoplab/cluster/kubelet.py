@@ -145,6 +145,8 @@ class Kubelets:
             if pod.deleting and uid not in self._workers:
                 with suppress(NotFound, Conflict):
                     if pod.metadata.get("finalizers"):
+                        # The node has done its part; who put them there has not.
+                        self._store.update(pod.relabelled(deletionGracePeriodSeconds=0))
                         continue
                     self._store.delete("Pod", pod.meta.name, pod.meta.namespace, uid=uid)
         for uid in [uid for uid in self._refused if uid not in pods]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hoplab.control import pods as podlib
-from hoplab.control.plan import Draft, Plan, amount, owner_reference, template_hash
+from hoplab.control.plan import Draft, Plan, amount, owner_reference, template_hash, written_number
 from hoplab.control.replicas import selector_of
 from hoplab.control.rollout import conditions
 from hoplab.kube.objects import KubeObject, object_of
@@ -258,7 +258,7 @@ class _Rollout:
         """Whether replicas were changed and nothing else (isScalingEvent)."""
         active = [each for each in self.sets if each.replicas]
         desired = [each.obj.meta.annotations.get(DESIRED) for each in active]
-        return any(text is not None and int(text) != self.wanted for text in desired)
+        return any(text is not None and written_number(text) != self.wanted for text in desired)
 
     def _scale_all(self) -> None:
         """Scale what is there, in proportion where there is more than one (sync.go, scale)."""
@@ -282,7 +282,7 @@ class _Rollout:
         added = 0
         for each in order:
             if left:
-                most = int(each.obj.meta.annotations.get(MOST) or 0) or self.wanted + self.surge
+                most = written_number(each.obj.meta.annotations.get(MOST)) or self.wanted + self.surge
                 share = round(each.replicas * allowed / most) - each.replicas
                 room = left - added
                 share = min(share, room) if left > 0 else max(share, room)
@@ -366,5 +366,4 @@ class _Rollout:
 
 
 def _revision(obj: KubeObject) -> int:
-    text = obj.meta.annotations.get(REVISION) or "0"
-    return int(text) if text.isdecimal() else 0
+    return written_number(obj.meta.annotations.get(REVISION))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -179,3 +180,8 @@ def amount(value: int | str | None, total: int, *, up: bool) -> int:
         whole = int(value.rstrip("%")) * total
         return -(-whole // 100) if up else whole // 100
     return int(value or 0)
+
+
+def written_number(text: str | None) -> int:
+    """A whole number that stands in an annotation, which anybody may write; 0 when it is none."""
+    return int(text) if text and re.fullmatch(r"[+-]?\d{1,10}", text) else 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cmp_to_key
 from typing import Any
 
-from hoplab.control.plan import condition, controller_of, owner_reference
+from hoplab.control.plan import condition, controller_of, owner_reference, written_number
 from hoplab.kube.clock import seconds
 from hoplab.kube.labels import Selector
 from hoplab.kube.objects import KubeObject, object_of
@@ -69,7 +69,7 @@ def deletion_order(pods: Sequence[KubeObject], related: Iterable[KubeObject] = (
             lambda p: bool(p.spec.get("nodeName")),
             lambda p: _PHASES.get(p.status.get("phase", "Pending"), 2),
             is_ready,
-            lambda p: int(p.meta.annotations.get(DELETION_COST) or 0),
+            lambda p: written_number(p.meta.annotations.get(DELETION_COST)),
             lambda p: -crowd[p.spec.get("nodeName")],
         ):
             if key(a) != key(b):

@@ -166,7 +166,7 @@ class Store:
             return self._put(None, _stamped(obj, obj.meta.uid or self.new_uid(), 1, self.version + 1, born))
 
     def update(self, obj: KubeObject) -> KubeObject:
-        """Replace an object; one that is being deleted and lost its last finalizer by this is removed.
+        """Replace an object; one that is being deleted, has no grace left and loses its last finalizer is removed.
 
         Where the given document has a resourceVersion or a uid, they must be those of the
         stored one.  An update that changes nothing is no change.  Raises NotFound, Conflict.
@@ -183,7 +183,8 @@ class Store:
             if _desired(obj.document) != _desired(before.document):
                 generation += 1
             after = _stamped(obj, stored["uid"], generation, self.version + 1, born)
-            if given.get("deletionTimestamp") and stored.get("finalizers") and not given.get("finalizers"):
+            waits = given.get("finalizers") or given.get("deletionGracePeriodSeconds")
+            if given.get("deletionTimestamp") and stored.get("finalizers") and not waits:
                 self._put(before, None)
                 return after
             return self._put(before, after)

@@ -139,7 +139,6 @@ def following(lab: Lab, rules_lag_s: float = 0.0) -> Iterator[Following]:
         yield Following(lab, follower)
     finally:
         follower.close()
-        cluster.kubelets.forgiving = cluster.allocator.forgiving = False
         lab.watch_new()
 
 

@@ -164,3 +164,17 @@ def test_bad_pods_of_an_old_template_are_taken_away_first() -> None:
     cluster.apply(workload("Deployment", "good", replicas=4))
     cluster.settle()
     assert images(cluster) == ["good"] * 4
+
+
+def test_what_somebody_wrote_into_annotations_stops_nothing() -> None:
+    cluster = Imaginary()
+    cluster.apply(workload("Deployment", replicas=2))
+    cluster.settle()
+    (old,) = cluster.store.each("ReplicaSet")
+    nonsense = dict.fromkeys(old.meta.annotations, "x y")
+    cluster.store.update(old.relabelled(annotations=nonsense))
+    for pod in cluster.pods():
+        cluster.store.update(pod.relabelled(annotations={podlib.DELETION_COST: "dear"}))
+    cluster.apply(workload("Deployment", "nginx:2", replicas=1))
+    cluster.settle()
+    assert images(cluster) == ["nginx:2"]

@@ -58,6 +58,14 @@ def test_finalizers_hold_an_object_until_the_last_is_taken_away() -> None:
         store.get("ConfigMap", "a")
 
 
+def test_a_pod_with_a_finalizer_keeps_its_grace_all_the_same() -> None:
+    store = new_store(thing("Pod", RUNNING, finalizers=["example.org/wait"]))
+    marked, _gone = delete(store, "Pod", "a", now=NOW)
+    freed = store.update(marked.relabelled(finalizers=None))
+    assert store.get("Pod", "a") == freed
+    assert delete(store, "Pod", "a", now=NOW, grace=0)[1]
+
+
 @pytest.mark.parametrize(
     ("kind", "propagation", "finalizers"),
     [
