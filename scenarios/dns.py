@@ -8,8 +8,9 @@ domain in turn, and as it stands only at last, as long as it has fewer than five
 Service's name is the addresses of its ready pods, and a pod with hostname and subdomain has
 a name of its own.  An answer that is too long for a datagram is asked for again by TCP.
 
-Try next: `--proxy-mode nftables`, and `--pause`: `node1 cat /etc/resolv.conf`, or in a pod
-`node1 ip netns exec NAME getent ahosts web`; then write a Service of your own and ask for it.
+Try next: `--proxy-mode nftables`; or a lab that stays: `lab.py up --detach -f scenarios/manifests/dns.yaml`,
+`lab.py addons enable dns`, `lab.py exec pod/asker -- getent ahosts web`; then apply a Service of your
+own by `lab.py kubectl`, and ask for it.
 """
 
 ADDONS = ["dns"]

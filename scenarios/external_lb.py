@@ -35,6 +35,8 @@ def run(lab):
     spread(lab, client, sent)
     other_protocols(lab, client)
     a_sick_node(lab, client)
+    if lab.cluster.options.mode == "proxy":
+        nobody_well(lab, client)
 
 
 def beyond(lab, flow):
@@ -223,3 +225,22 @@ def a_sick_node(lab, client):
         "some of 16 new flows enter by node1",
         ", ".join(f"{node or 'nowhere'}: {count}" for node, count in sorted(nodes.items())),
     )
+
+
+def nobody_well(lab, client):
+    """A proxy takes the connection before it looks for a node; without one there is nothing to pass it on to."""
+    nodes = list(lab.cluster.nodes.values())
+    for node in nodes:
+        node.healthy = False
+    lab.check_health()
+    flow = client.send_tcp(lab.service("service-b"), name="service-b with no node well")
+    flow.expect_no_second_leg(name="with no node well the balancer asks none")
+    lab.check(
+        "the client is connected, and gets no answer",
+        bool(flow.flow.reply) and flow.flow.outcome != "accepted" and flow.flow.reason.startswith("connected, "),
+        "a handshake with the balancer, then the end of the connection",
+        f"{flow.flow.outcome}: {flow.flow.reason}",
+    )
+    for node in nodes:
+        node.healthy = True
+    lab.check_health()
