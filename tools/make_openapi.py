@@ -5,8 +5,8 @@ of it.  kubernetes-validate packs Kubernetes' own OpenAPI document, with descrip
 keys and list types, as JSON schema; here it becomes OpenAPI again (a type that may be null
 is the type, the words that were added for checking are dropped):
 
-    pip download --no-deps kubernetes-validate==1.32.0 && unzip kubernetes_validate*.whl -d validate
-    python tools/make_openapi.py validate/kubernetes_validate/kubernetes-json-schema/v1.32.0-local/_definitions.json \\
+    pip download --no-deps kubernetes-validate==1.33.1 && unzip kubernetes_validate*.whl -d validate
+    python tools/make_openapi.py validate/kubernetes_validate/kubernetes-json-schema/v1.33.0-local/_definitions.json \\
         > hoplab/api/openapi.json
 
 One definition stands on one line, so that a change of Kubernetes' API can be read as a diff.

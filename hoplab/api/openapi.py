@@ -6,7 +6,7 @@ differ from their successors in a few places, which are written down here.  Patc
 server-side apply read the `x-kubernetes-*` words: a list of type `map` is a set of items
 told apart by the keys it names, a list of type `set` one of values, anything else is replaced
 as a whole; strategic merge patches have words of their own, patch-strategy and patch-merge-key.
-Source: the OpenAPI document of Kubernetes 1.32, and the conversion functions for older versions.
+Source: the OpenAPI document of Kubernetes 1.33, and the conversion functions for older versions.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-MAJOR, MINOR = "1", "32"
+MAJOR, MINOR = "1", "33"
 GIT_VERSION = f"v{MAJOR}.{MINOR}.0+hoplab"
 
 

@@ -27,7 +27,7 @@ NODES = ("node1", "node2")
 def node(name: str, number: int) -> KubeObject:
     labels = {"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"}
     ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "it is"}
-    info = {"kubeletVersion": "v1.32.0+hoplab", "osImage": "Lab", "kernelVersion": "6", "containerRuntimeVersion": "x"}
+    info = {"kubeletVersion": "v1.33.0+hoplab", "osImage": "Lab", "kernelVersion": "6", "containerRuntimeVersion": "x"}
     return object_of(
         {
             "apiVersion": "v1",
