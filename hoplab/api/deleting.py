@@ -21,6 +21,8 @@ from hoplab.kube.deletion import Propagation
 _POLICIES: tuple[Propagation, ...] = get_args(Propagation)
 _LASTING = ("default", "kube-system", "kube-public", "kube-node-lease")
 """Namespaces that are always there."""
+_SHOWN_LAST = ("Pod", "Service", "ServiceAccount")
+"""Kinds of which a deletion answers with the object as it last was (ReturnDeletedObject)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,6 @@ def delete(registry: Registry, target: Target, wanted: DeleteOptions) -> Answer:
             raise status.not_found(target.about) from error
         except kube_store.Conflict as error:
             raise status.conflict(target.about, str(error)) from error
-    if obj.kind == "Pod" or not gone:
+    if obj.kind in _SHOWN_LAST or not gone:
         return Answer(200, served(obj, target.resource))
     return Answer(200, status.success(status.subject(target.resource, obj.meta.name, metadata["uid"])))

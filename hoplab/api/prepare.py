@@ -92,6 +92,8 @@ def updated(before: Mapping[str, Any], after: Mapping[str, Any]) -> _Doc:
         _secret(made)
     elif made["kind"] == "Service":
         _drop_node_ports(before.get("spec") or {}, made)
+        if isinstance(made.get("spec"), Mapping) and made["spec"].get("type") != "LoadBalancer" and made.get("status"):
+            made["status"] = {**made["status"], "loadBalancer": {}}
     elif made["kind"] == "Namespace":
         made["spec"] = before.get("spec") or {}
     return made

@@ -313,3 +313,16 @@ def test_network_policies_are_kept_and_said_to_have_no_effect(api):
         "POST", "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies", {**policy, "spec": {"podSelector": {}}}
     )
     assert "nothing enforces them" in answer.warnings[0]
+
+
+def test_a_service_that_is_no_longer_balanced_gives_its_address_and_ports_back(api):
+    path = "/api/v1/namespaces/default/services"
+    spec = {"type": "LoadBalancer", "selector": {"a": "b"}, "ports": [{"port": 80}]}
+    api.ask("POST", path, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec})
+    given = {"status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.10"}]}}}
+    api.ask("PATCH", f"{path}/s/status", given, "application/merge-patch+json")
+    for kind in ("NodePort", "ClusterIP"):
+        changed = api.ask("PATCH", f"{path}/s", {"spec": {"type": kind}}, "application/merge-patch+json").document
+        assert changed["status"] == {"loadBalancer": {}}
+        assert ("nodePort" in changed["spec"]["ports"][0]) is (kind == "NodePort")
+    assert api.ask("DELETE", f"{path}/s").document["kind"] == "Service", "as it last was"
