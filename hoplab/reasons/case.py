@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -181,12 +182,20 @@ class Case:
         link = self.link(frame.node, frame.interface)
         return bool(link and link.master)
 
+    @cached_property
+    def _times(self) -> list[int]:
+        return sorted(frame.time_ns for frame in self.frames.values())
+
     def dropped(self, hop: Hop) -> list[str]:
         """The kernel's own words for packets that it dropped right behind the hop's last frame."""
         frame = self.frames.get(hop.frames[-1]) if hop.frames else None
         if frame is None:
             return []
-        near = [d.reason for d in self.facts.drops if 0 <= d.time_ns - frame.time_ns <= DROPPED_WITHIN_NS]
+        # Whatever is dropped has come by a frame: behind a later one it may be that one's packet.
+        following = bisect.bisect_right(self._times, frame.time_ns)
+        until = self._times[following] if following < len(self._times) else frame.time_ns + DROPPED_WITHIN_NS
+        until = min(until, frame.time_ns + DROPPED_WITHIN_NS)
+        near = [d.reason for d in self.facts.drops if frame.time_ns <= d.time_ns < until]
         return [reason for reason in dict.fromkeys(near) if reason not in EVERYDAY_DROPS]
 
     # Words

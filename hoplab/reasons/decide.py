@@ -42,14 +42,13 @@ def reasons(case: Case) -> tuple[Reason, ...]:
 
 
 def _of_legs(case: Case) -> tuple[Reason, ...]:
-    """What went wrong in a proxy's own connection for this flow is why its client was not served."""
-    # A refused connection never carried the request: that it was opened for it only time says.
-    failed = (
-        leg.flow
-        for leg in case.flow.legs
-        if leg.flow.forward and (leg.flow.outcome == "rejected" or (leg.carried and leg.flow.outcome != "accepted"))
-    )
-    return next((reasons(replace(case, flow=flow)) for flow in failed), ())
+    """What went wrong in a proxy's own connection for this flow is why its client was not served.
+
+    Only what is certain counts: that a refused or lost connection was opened for this flow, its time alone says.
+    """
+    failed = (leg.flow for leg in case.flow.legs if leg.flow.forward and leg.flow.outcome != "accepted")
+    told = (reasons(replace(case, flow=flow)) for flow in failed)
+    return next((found for found in told if found and found[0].decided), ())
 
 
 def duplicate(case: Case) -> Reason | None:

@@ -51,13 +51,20 @@ def way_back(hop: Hop) -> RouteQuestion:
     return RouteQuestion(hop.node, hop.before.src, hop.after.dst)
 
 
+def whole(flows: Iterable[Flow]) -> Iterator[Flow]:
+    """Flows and the connections that proxies opened for them."""
+    for flow in flows:
+        yield flow
+        yield from (leg.flow for leg in flow.legs)
+
+
 def questions(
     flows: Iterable[Flow], links: tuple[LinkFact, ...], addresses: Iterable[AddressFact], roles: Mapping[str, str]
 ) -> Iterator[RouteQuestion]:
     """Each once, in the order of the ways."""
     own = {(one.node, one.address) for one in addresses}
     asked: dict[RouteQuestion, None] = {}
-    for flow in flows:
+    for flow in whole(flows):
         for passage in flow.passages:
             for hop in passage.hops:
                 if roles.get(hop.node) == "switch":

@@ -7,6 +7,7 @@ where the balancer's rule sends to.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from hoplab.hops.reason import Reason
 from hoplab.hops.story import Flow, Hop, RuleHit
 from hoplab.hops.words import endpoint
 from hoplab.reasons.facts import Facts, HealthFact
+from hoplab.reasons.questions import whole
 
 FEWEST = 20
 """Choices that are needed before anything is said of them."""
@@ -57,7 +59,9 @@ class _Choice:
 
 
 def _choices(flows: Iterable[Flow]) -> Iterator[tuple[_Choice, Hop]]:
-    for flow in flows:
+    flows = tuple(flows)
+    # A proxy's connection that failed can't be told to be of one flow: without it, what is left is no fair sample.
+    for flow in whole(flows) if all(flow.legs for flow in flows) else flows:
         for hop in flow.forward:
             for hit in hop.rules:
                 chosen = _ENDPOINT.search(hit.verdict)
@@ -142,13 +146,13 @@ def _health(many: Many) -> Iterator[Reason]:
     """A balancer whose candidates are not the nodes that answer its health check."""
     facts = many.facts
     for hop, hit, after in _handed(many):
-        told = many.explain(hit) or hit.comment
+        told = many.explain(hit) or hit.comment.partition(": ")[0]
         mine = [one for one in facts.health if _is_for(one, told)]
         sick = next((one for one in mine if not one.healthy and one.node == after), None)
-        left_out = [one for one in mine if one.healthy and one.address not in hit.rule]
+        left_out = [one for one in mine if one.healthy and not _names(hit.rule, one.address)]
         if sick is not None:
             words = f"{hop.node} hands flows to {after}, which fails its health check"
-        elif left_out and "map" in hit.rule:
+        elif left_out and "map {" in hit.rule:
             names = " and ".join(dict.fromkeys(one.node for one in left_out))
             words = f"{hop.node} hands no flow to {names}, which passes its health check"
         else:
@@ -169,6 +173,13 @@ def _health(many: Many) -> Iterator[Reason]:
             f" `curl -i http://NODE:{mine[0].port}/healthz`.",
         )
         return
+
+
+def _names(rule: str, address: str) -> bool:
+    """Whether a balancer's rule has a node among its candidates: by its address, or by the mark that stands for it."""
+    ip = ipaddress.ip_address(address)
+    # A mark that is made from an IPv6 address can't be told; nothing is said of it then.
+    return ip.version == 6 or address in re.split(r"[^0-9.]+", rule) or f"{int(ip):#010x}" in rule
 
 
 def _handed(many: Many) -> Iterator[tuple[Hop, RuleHit, str]]:

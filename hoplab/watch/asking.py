@@ -27,7 +27,7 @@ from hoplab.reasons.facts import (
     RouteAnswer,
     RouteQuestion,
 )
-from hoplab.reasons.questions import questions
+from hoplab.reasons.questions import questions, whole
 from hoplab.watch import counters, rtnetlink
 from hoplab.watch.drops import Drops
 from hoplab.watch.netlink_messages import NLMSG_DONE, NLMSG_ERROR
@@ -66,7 +66,7 @@ class Asker:
 
         The kernel's own drop reasons are told from the second time on, where they can be read.
         """
-        flows = tuple(flows)
+        flows = tuple(whole(flows))
         # Socket tables are one for the whole machine, and slow to read: only who was asked is asked.
         ends = {hop.node for flow in flows for passage in flow.passages for hop in (passage.hops[0], passage.hops[-1])}
         protocols = {flow.protocol for flow in flows}
