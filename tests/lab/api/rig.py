@@ -93,7 +93,8 @@ class Lab(Shop):
     """A lab that stays, of two nodes, as `lab.py up` starts it; use it as a context."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.folder = name, Path(tempfile.mkdtemp(prefix="hoplab-api-"))
+        # Other workers, and suites of other checkouts, have labs at the same time.
+        self.name, self.folder = f"{name}-{os.getpid()}", Path(tempfile.mkdtemp(prefix="hoplab-api-"))
 
     def _lab(self, *arguments: str) -> str:
         ran = subprocess.run(

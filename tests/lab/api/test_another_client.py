@@ -1,5 +1,6 @@
-"""The essence of the table once more, by a client that is not kubectl: the Python client of Kubernetes itself."""
+"""The essence of the table once more, at a lab, by a client that is not kubectl: Kubernetes' own for Python."""
 
+import random
 import threading
 import time
 
@@ -7,18 +8,20 @@ import pytest
 from kubernetes import client, config, utils, watch
 from kubernetes.stream import stream
 
-from tests.lab.api.rig import PATIENCE_S, Rig
+from tests.lab.api.rig import PATIENCE_S, Lab
+
+pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def rig():
-    with Rig() as made:
+def lab():
+    with Lab("api-python") as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def api(rig):
-    return config.new_client_from_config(str(rig.kubeconfig))
+def api(lab):
+    return config.new_client_from_config(str(lab.kubeconfig))
 
 
 @pytest.fixture(scope="module")
@@ -119,15 +122,6 @@ def test_a_watch_tells_changes_in_order_and_through_its_selectors(core):
     assert seen == [("ADDED", "w1"), ("ADDED", "w2"), ("DELETED", "w1"), ("DELETED", "w2")]
 
 
-def test_an_old_version_is_a_410(core, rig):
-    for number in range(1100):
-        core.patch_namespaced_config_map("race", "default", {"data": {"n": str(number)}})
-    with pytest.raises(client.ApiException) as refused:
-        for _event in watch.Watch().stream(core.list_namespaced_config_map, "default", resource_version="1"):
-            pass
-    assert refused.value.status == 410
-
-
 def test_server_side_apply_keeps_what_others_own(core):
     def apply(manager, data, **more):
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "owned"}, "data": data}
@@ -146,7 +140,7 @@ def test_server_side_apply_keeps_what_others_own(core):
     assert apply("one", {}).data == {"a": "2"}
 
 
-def test_manifests_and_services(api, core, rig):
+def test_manifests_and_services(api, core):
     service = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -163,20 +157,76 @@ def test_manifests_and_services(api, core, rig):
     assert core.list_namespaced_service("default").items == []
 
 
-def test_exec_and_logs(core, rig):
-    spec = client.V1PodSpec(containers=[client.V1Container(name="c", image="busybox")])
+def test_exec_and_logs(core):
+    spec = client.V1PodSpec(
+        containers=[client.V1Container(name="c", image="nginx")], termination_grace_period_seconds=1
+    )
     core.create_namespaced_pod("default", client.V1Pod(metadata=client.V1ObjectMeta(name="py"), spec=spec))
     until(lambda: core.read_namespaced_pod("py", "default").status.phase == "Running", "the pod runs")
     output = stream(
         core.connect_get_namespaced_pod_exec,
         "py",
         "default",
-        command=["sh", "-c", "echo to both; echo errors >&2"],
+        command=["sh", "-c", "hostname; echo errors >&2"],
         stderr=True,
         stdout=True,
         stdin=False,
         tty=False,
     )
-    assert sorted(output.splitlines()) == ["errors", "to both"]
-    rig.pods.log_of("py").write("one line")
-    assert core.read_namespaced_pod_log("py", "default") == "one line\n"
+    assert sorted(output.splitlines()) == ["errors", "py"]
+    assert "nginx" in until(lambda: core.read_namespaced_pod_log("py", "default"), "nginx has said something")
+
+
+KINDS_OF_SERVICE = ("ClusterIP", "NodePort", "LoadBalancer")
+HARMLESS = (404, 409)
+"""What somebody else deleted, made or changed meanwhile."""
+
+
+def write(core, apps, dice, label):
+    """One write, or a list, that a throw of dice chooses."""
+    name, kind = f"shared-{dice.randrange(4)}", dice.choice(KINDS_OF_SERVICE)
+    service = {"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}}
+    annotations = {"spec": {"template": {"metadata": {"annotations": {"by": label}}}}}
+    ways = (
+        lambda: apps.create_namespaced_deployment("default", deployment(name, dice.randrange(3))),
+        lambda: apps.patch_namespaced_deployment(name, "default", annotations),
+        lambda: apps.patch_namespaced_deployment_scale(name, "default", {"spec": {"replicas": 2}}),
+        lambda: apps.delete_namespaced_deployment(name, "default", propagation_policy="Foreground"),
+        lambda: core.create_namespaced_service("default", service),
+        lambda: core.patch_namespaced_service(name, "default", {"spec": {"type": kind}}),
+        lambda: core.delete_namespaced_service(name, "default"),
+        lambda: core.list_pod_for_all_namespaces(limit=3),
+    )
+    dice.choice(ways)()
+
+
+def meddle(lab, number, refused):
+    """One of several clients that change the same few objects at the same time."""
+    api = config.new_client_from_config(str(lab.kubeconfig))
+    core, apps, dice = client.CoreV1Api(api), client.AppsV1Api(api), random.Random(number)
+    for step in range(60):
+        try:
+            write(core, apps, dice, f"{number}-{step}")
+        except client.ApiException as error:
+            if error.status not in HARMLESS:
+                refused.append(error.body)
+
+
+def test_clients_that_meddle_with_the_same_objects_end_with_a_cluster_that_is_whole(lab, core, apps):
+    refused = []
+    meddlers = [threading.Thread(target=meddle, args=(lab, number, refused)) for number in range(4)]
+    for each in meddlers:
+        each.start()
+    for each in meddlers:
+        each.join(PATIENCE_S)
+        assert not each.is_alive(), "every request is answered"
+    assert refused == []
+
+    def whole():
+        found = apps.list_namespaced_deployment("default").items
+        pods = [pod for pod in core.list_namespaced_pod("default").items if pod.metadata.owner_references]
+        ready = all((each.status.ready_replicas or 0) == each.spec.replicas for each in found)
+        deleting = any(each.metadata.deletion_timestamp for each in (*found, *pods))
+        return ready and not deleting and len(pods) == sum(each.spec.replicas for each in found)
+
+    until(whole, "every Deployment has its pods, and there are no others")
