@@ -19,6 +19,10 @@ _EARLIER = timedelta(minutes=5)
 """A clock may be set back a little."""
 
 
+IN_CLUSTER = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
+"""Names by which pods know the API server."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """PEM texts and the token; `key` and `token` are secrets."""
@@ -60,9 +64,10 @@ def make(name: str) -> Identity:
         .sign(authority_key, hashes.SHA256())
     )
     names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(each)) for each in ("127.0.0.1", "::1")]
+    names += map(x509.DNSName, ("localhost", *IN_CLUSTER))
     certificate = (
         builder(subject(f"hoplab {name}"), issuer, key.public_key())
-        .add_extension(x509.SubjectAlternativeName([*names, x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)

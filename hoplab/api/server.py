@@ -13,6 +13,7 @@ import socket
 import ssl
 import tempfile
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,13 +55,13 @@ class ApiServer:
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
 
-    def start(self, listener: socket.socket) -> None:
-        """Serve on a bound, listening socket; returns when the server answers.  Raises HoplabError."""
+    def start(self, *listeners: socket.socket) -> None:
+        """Serve on bound, listening sockets; returns when the server answers.  Raises HoplabError."""
         ready = threading.Event()
 
         def run() -> None:
             try:
-                asyncio.run(self._serve(listener, ready))
+                asyncio.run(self._serve(listeners, ready))
             except BaseException as error:
                 self._failure = error
                 ready.set()
@@ -77,11 +78,10 @@ class ApiServer:
                 self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join(START_S)
 
-    async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
+    async def _serve(self, listeners: Sequence[socket.socket], ready: threading.Event) -> None:
         loop = self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         loop.set_default_executor(ThreadPoolExecutor(self._limits.threads, thread_name_prefix="api"))
-        listener.setblocking(False)
         # A middleware sees every request, also those whose paths no router would take.
         app = web.Application(client_max_size=BODY_BYTES, middlewares=[self._front.middleware])
         runner = web.AppRunner(
@@ -101,14 +101,20 @@ class ApiServer:
         def connection() -> asyncio.Protocol:
             return factory() if len(factory.connections) < most else _Refused()
 
-        server = await loop.create_server(
-            connection, sock=listener, ssl=self._tls, ssl_handshake_timeout=self._limits.handshake, backlog=128
-        )
+        servers = []
+        for listener in listeners:
+            listener.setblocking(False)
+            servers.append(
+                await loop.create_server(
+                    connection, sock=listener, ssl=self._tls, ssl_handshake_timeout=self._limits.handshake, backlog=128
+                )
+            )
         try:
             ready.set()
             await self._stop.wait()
         finally:
-            server.close()
+            for server in servers:
+                server.close()
             await runner.cleanup()
 
 

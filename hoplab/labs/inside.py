@@ -20,6 +20,7 @@ from hoplab.kube.objects import Loaded
 
 if TYPE_CHECKING:
     from hoplab.api.certificates import Identity
+    from hoplab.cluster.cluster import Cluster
     from hoplab.labs.control import ControlServer
     from hoplab.labs.podlogs import LogBook
     from hoplab.labs.running import RunningLab
@@ -110,7 +111,7 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
     from hoplab.api.server import ApiServer
 
     api = ApiServer(cluster.store, cluster.ranges, Pods(lab, book), doors.identity, plan.options.seed)
-    api.start(doors.api)
+    api.start(doors.api, api_door(cluster))
     follower = Follower(cluster)
     server = ControlServer(lab, doors.control)
     for warning in (*plan.loaded.warnings, *cluster.warnings):
@@ -127,6 +128,20 @@ def _live(plan: Plan, doors: Doors, zygote: Zygote, crafter: Crafter) -> int:
     api.close()
     follower.close()
     return 0
+
+
+API_PORT = 6443
+"""kube-apiserver's --secure-port."""
+
+
+def api_door(cluster: Cluster) -> socket.socket:
+    """Where pods and nodes reach the API server: on the first node, as on a control-plane node; Service kubernetes."""
+    agent = next(iter(cluster.nodes.values()))
+    address = agent.node.addresses[0]
+    with agent.namespace.entered():
+        door = socket.create_server((address, API_PORT), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+    cluster.serve_api(address, API_PORT)
+    return door
 
 
 def _work(lab: RunningLab, server: ControlServer, book: LogBook) -> None:

@@ -113,9 +113,13 @@ CHAPTERS_SERVICE = {
 
 
 def test_the_chains_of_the_service(user, service):
-    """One rule more than in 2017's listing: the lab's kube-proxy is told the pods' network (--cluster-cidr)."""
+    """One rule more than in 2017's listing: the lab's kube-proxy is told the pods' network (--cluster-cidr).
+
+    The rules of the Service `kubernetes` (10.0.0.1) stand there too; the listing leaves them out.
+    """
     chains = nat(user)
-    references, (more, *rules) = chains["KUBE-SERVICES"]
+    references, rows = chains["KUBE-SERVICES"]
+    more, *rules = (row for row in rows if row[4] != "10.0.0.1")
     assert references == "2 references"
     assert (more[0], more[3:5]) == ("KUBE-MARK-MASQ", ["!10.1.0.0/16", "10.0.0.167"])
     first = rules[0]
@@ -208,3 +212,10 @@ def test_the_ingress(user):
     assert user.good("addons", "disable", "ingress") == "ingress was successfully disabled\n"
     assert "- ingress: disabled" in user.good("addons", "list").splitlines()
     assert user("addons", "enable", "ingres").returncode == 2
+
+
+def test_pods_reach_the_api_server_by_its_service(user):
+    """Nobody who has no token gets more than that word of it."""
+    told = user.good("exec", "pod/one", "--", "curl", "-sk", "https://10.0.0.1/api")
+    assert '"reason":"Unauthorized"' in told
+    assert "10.0.0.1" in user.good("kubectl", "get", "svc", "kubernetes")

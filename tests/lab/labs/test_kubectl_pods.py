@@ -131,7 +131,7 @@ def test_a_follower_ends_with_the_container(user):
         "--",
         "sh",
         "-c",
-        "echo one; sleep 0.3; printf two",
+        "echo one; sleep 1.5; printf two",
     )
     user.good("kubectl", "wait", "pod/brief", "--for=jsonpath={.status.phase}=Running", "--timeout=20s")
     assert user.good("kubectl", "logs", "-f", "brief", timeout=20) == "one\ntwo\n"
