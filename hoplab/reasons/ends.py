@@ -202,9 +202,14 @@ def reverse_path(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
 
 def forwarding_off(case: Case, passage: Passage, hop: Hop) -> Reason | None:
     """The namespace is no router at the moment."""
-    off = case.setting(hop.node, "net.ipv4.ip_forward") == "0"
-    grown = case.grown(hop.node, "Ip.InAddrErrors")
-    forwarded = case.grown(hop.node, "Ip.ForwDatagrams")
+    six = ":" in hop.after.dst
+    key, errors, passed_on = (
+        ("net.ipv6.conf.all.forwarding", "Ip6.InAddrErrors", "Ip6.OutForwDatagrams")
+        if six
+        else ("net.ipv4.ip_forward", "Ip.InAddrErrors", "Ip.ForwDatagrams")
+    )
+    off = case.setting(hop.node, key) == "0"
+    grown, forwarded = case.grown(hop.node, errors), case.grown(hop.node, passed_on)
     if not off or (not grown and forwarded):
         return None
     what = "the answer" if passage.reply else "the packet"
@@ -218,11 +223,11 @@ def forwarding_off(case: Case, passage: Passage, hop: Hop) -> Reason | None:
         [
             hop_words(hop),
             *counter_words(hop.node, grown),
-            "" if forwarded else f"counter Ip.ForwDatagrams of {hop.node} did not grow",
-            f"net.ipv4.ip_forward of {hop.node} is 0",
+            "" if forwarded else f"counter {passed_on} of {hop.node} did not grow",
+            f"{key} of {hop.node} is 0",
         ],
-        f"On {hop.node}: `sysctl -w net.ipv4.ip_forward=1`.",
-        "net.ipv4.ip_forward",
+        f"On {hop.node}: `sysctl -w {key}=1`.",
+        key,
     )
 
 

@@ -149,7 +149,7 @@ def _health(many: Many) -> Iterator[Reason]:
         told = many.explain(hit) or hit.comment.partition(": ")[0]
         mine = [one for one in facts.health if _is_for(one, told)]
         sick = next((one for one in mine if not one.healthy and one.node == after), None)
-        left_out = [one for one in mine if one.healthy and not _names(hit.rule, one.address)]
+        left_out = [one for one in mine if one.healthy and not _names(hit, one.address)]
         if sick is not None:
             words = f"{hop.node} hands flows to {after}, which fails its health check"
         elif left_out and "map {" in hit.rule:
@@ -175,11 +175,13 @@ def _health(many: Many) -> Iterator[Reason]:
         return
 
 
-def _names(rule: str, address: str) -> bool:
+def _names(hit: RuleHit, address: str) -> bool:
     """Whether a balancer's rule has a node among its candidates: by its address, or by the mark that stands for it."""
     ip = ipaddress.ip_address(address)
-    # A mark that is made from an IPv6 address can't be told; nothing is said of it then.
-    return ip.version == 6 or address in re.split(r"[^0-9.]+", rule) or f"{int(ip):#010x}" in rule
+    # A node is asked at its first address alone; of a rule of the other family, nothing can be said.
+    if ip.version == 6 or hit.family == "ip6":
+        return True
+    return address in re.split(r"[^0-9.]+", hit.rule) or f"{int(ip):#010x}" in hit.rule
 
 
 def _handed(many: Many) -> Iterator[tuple[Hop, RuleHit, str]]:

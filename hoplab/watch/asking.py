@@ -36,6 +36,7 @@ from hoplab.watch.observer import dump_conntrack
 FORWARDING = ("node", "router", "balancer")
 _SYSCTLS = (
     "net.ipv4.ip_forward",
+    "net.ipv6.conf.all.forwarding",
     "net.ipv4.conf.all.rp_filter",
     "net.bridge.bridge-nf-call-iptables",
     "net.netfilter.nf_conntrack_count",

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from hoplab.net.namespaces import Namespace
 
-FILES = ("snmp", "netstat", "dev", "stat/nf_conntrack")
+FILES = ("snmp", "snmp6", "netstat", "dev", "stat/nf_conntrack")
 Texts = Mapping[str, str]
 """File below /proc/PID/net -> what it says."""
 
@@ -51,6 +51,7 @@ def values(texts: Texts) -> dict[str, int]:
     """All counters by name: 'Ip.InAddrErrors', 'TcpExt.ListenDrops', 'eth0.rx_drop', 'conntrack.invalid'."""
     return {
         **_named(texts.get("snmp", "")),
+        **_listed(texts.get("snmp6", "")),
         **_named(texts.get("netstat", "")),
         **_devices(texts.get("dev", "")),
         **_conntrack(texts.get("stat/nf_conntrack", "")),
@@ -72,6 +73,17 @@ def _named(text: str) -> dict[str, int]:
         found.update(
             {f"{group}{key}".replace(":", "."): int(v) for key, v in zip(keys, numbers.split()[1:], strict=False)}
         )
+    return found
+
+
+def _listed(text: str) -> dict[str, int]:
+    """snmp6: a name and a value on each line; 'Ip6InAddrErrors' is told as 'Ip6.InAddrErrors'."""
+    found: dict[str, int] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        group, six, key = name.partition("6")
+        if six and value.strip().isdigit():
+            found[f"{group}6.{key}"] = int(value)
     return found
 
 

@@ -41,6 +41,13 @@ def test_only_what_grew_is_told():
     assert growth({}, texts(0, 1, 0, 0))["TcpExt.IPReversePathFilter"] == 1
 
 
+def test_ipv6_has_a_line_for_each():
+    assert values({"snmp6": "Ip6InAddrErrors   \t3\nIcmp6OutErrors 0\n"}) == {
+        "Ip6.InAddrErrors": 3,
+        "Icmp6.OutErrors": 0,
+    }
+
+
 def test_a_kernel_without_a_file_has_no_such_counters():
     assert values({}) == {}
     assert growth({}, {}) == {}
