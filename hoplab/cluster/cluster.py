@@ -110,6 +110,7 @@ class Cluster:
         self.allocator = Allocator(self.store, self.objects, self.recorder, options, self._chance)
         self._told = 0
         self._ruled = -1
+        self._api_at: tuple[str, int] | None = None
         self.net: LabNet
         self.reach: Reach
         self.kubelets: Kubelets
@@ -267,9 +268,17 @@ class Cluster:
 
     def serve_api(self, address: str, port: int) -> None:
         """Have the Service `kubernetes` lead to the API server at this address (pkg/controlplane/reconcilers)."""
+        self._api_at = (address, port)
+        self._keep_api_service()
+
+    def _keep_api_service(self) -> None:
+        """Make what is missing of it, as an API server does that sees its own Service deleted."""
+        if self._api_at is None:
+            return
         first = str(ipaddress.ip_network(self.options.service_cidrs[0])[1])
-        for obj in standing.kubernetes_service(first, address, port):
-            self.apply([obj])
+        for obj in standing.kubernetes_service(first, *self._api_at):
+            if self.store.find(obj.kind, obj.meta.name) is None:
+                self.apply([obj])
 
     def converge(self) -> None:
         """Run the controllers until nothing changes, and nothing is under way that will change something.
@@ -315,6 +324,7 @@ class Cluster:
         `always`: decide on rules also when no object changed that they come from.  `rules`: False leaves them for
         a later round.
         """
+        self._keep_api_service()
         changed = self.allocator.run()
         changed |= self.controllers.run()
         changed |= self._stand_ins.run() if self._stand_ins is not None else False

@@ -219,3 +219,5 @@ def test_pods_reach_the_api_server_by_its_service(user):
     told = user.good("exec", "pod/one", "--", "curl", "-sk", "https://10.0.0.1/api")
     assert '"reason":"Unauthorized"' in told
     assert "10.0.0.1" in user.good("kubectl", "get", "svc", "kubernetes")
+    user.good("kubectl", "delete", "svc", "kubernetes")
+    user.good("kubectl", "wait", "--for=create", "svc/kubernetes", "--timeout=10s")
