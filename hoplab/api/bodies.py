@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hoplab.api import protobuf
-from hoplab.api.resources import Resource
+from hoplab.api import gotypes, openapi, protobuf
+from hoplab.api.resources import Resource, of_kind
 from hoplab.api.status import ApiError, bad_request, invalid, unsupported_media
 from hoplab.kube import schema, validate
 from hoplab.kube.defaults import defaulted
@@ -130,13 +130,12 @@ def checked(
     unknown = [path for path, message in found if message.startswith(schema.UNKNOWN_FIELD)]
     strict = [f'duplicate field "{each}"' for each in doubled] + [f'unknown field "{field_name(p)}"' for p in unknown]
     cannot = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}'
-    wrong = [
-        f"{field_name(path)}: {message}"
-        for path, message in found
-        if message != REQUIRED and not message.startswith(schema.UNKNOWN_FIELD)
-    ]
-    if wrong:
-        raise bad_request(f"{cannot}: {', '.join(wrong)}")
+    for path, message in found:
+        if message != REQUIRED and not message.startswith(schema.UNKNOWN_FIELD):
+            # Like the real decoder: at the first, and in its words where it has some.
+            root = openapi.of_resource(of_kind(resource.kind))
+            words = gotypes.unmarshal_error(document, path, resource.kind, root)
+            raise bad_request(f"{cannot}: {words or f'{field_name(path)}: {message}'}")
     if strict and validation == "Strict":
         raise bad_request(f"{cannot}: strict decoding error: {', '.join(strict)}")
     document = _pruned(document, unknown)

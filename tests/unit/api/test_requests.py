@@ -326,3 +326,41 @@ def test_a_service_that_is_no_longer_balanced_gives_its_address_and_ports_back(a
         assert changed["status"] == {"loadBalancer": {}}
         assert ("nodePort" in changed["spec"]["ports"][0]) is (kind == "NodePort")
     assert api.ask("DELETE", f"{path}/s").document["kind"] == "Service", "as it last was"
+
+
+def container(**fields):
+    made = deployment()
+    made["spec"]["template"]["spec"]["containers"][0].update(fields)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        (deployment(replicas="x"), "string into Go struct field DeploymentSpec.spec.replicas of type int32"),
+        (deployment(replicas=1.5), "number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32"),
+        (
+            container(env=[{"name": "A", "value": 1}]),
+            "number into Go struct field EnvVar.spec.template.spec.containers.env.value of type string",
+        ),
+        (
+            container(ports={}),
+            "object into Go struct field Container.spec.template.spec.containers.ports of type []v1.ContainerPort",
+        ),
+        (
+            {**deployment(), "metadata": {"name": "web", "labels": {"a": True}}},
+            "bool into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+        ({**deployment(), "spec": "x"}, "string into Go struct field Deployment.spec of type v1.DeploymentSpec"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_told_as_gos_decoder_tells_it(api, document, told):
+    refused = api.refused("POST", "/apis/apps/v1/namespaces/default/deployments", document)
+    prefix = 'Deployment in version "v1" cannot be handled as a Deployment: json: cannot unmarshal '
+    assert str(refused) == prefix + told
+
+
+def test_types_that_read_themselves_are_told_in_the_labs_words(api):
+    document = container(resources={"limits": {"cpu": "a lot"}})
+    refused = api.refused("POST", "/apis/apps/v1/namespaces/default/deployments", document)
+    assert "resources.limits.cpu: expected a quantity like 100m or 64Mi" in str(refused)
