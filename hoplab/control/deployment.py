@@ -282,8 +282,9 @@ class _Rollout:
         added = 0
         for each in order:
             if left:
-                most = written_number(each.obj.meta.annotations.get(MOST)) or self.wanted + self.surge
-                share = round(each.replicas * allowed / most) - each.replicas
+                most = written_number(each.obj.meta.annotations.get(MOST)) or total
+                # To the nearest whole number, halves up: Go's rounding, and not Python's.
+                share = int(each.replicas * allowed / most + 0.5) - each.replicas
                 room = left - added
                 share = min(share, room) if left > 0 else max(share, room)
                 counts[id(each)] += share

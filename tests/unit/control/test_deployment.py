@@ -178,3 +178,19 @@ def test_what_somebody_wrote_into_annotations_stops_nothing() -> None:
     cluster.apply(workload("Deployment", "nginx:2", replicas=1))
     cluster.settle()
     assert images(cluster) == ["nginx:2"]
+
+
+@pytest.mark.parametrize(("replicas", "expected"), [(20, {"nginx:1": 15, "bad": 10}), (5, {"nginx:1": 4, "bad": 3})])
+def test_in_the_middle_of_a_rollout_both_sets_are_scaled_in_proportion(replicas: int, expected: dict[str, int]) -> None:
+    cluster = Imaginary()
+    cluster.apply(workload("Deployment", replicas=10))
+    cluster.settle()
+    cluster.ready = lambda pod: pod.spec["containers"][0]["image"] != "bad"
+    cluster.apply(workload("Deployment", "bad", replicas=10))
+    cluster.settle()
+    assert sets(cluster) == {"nginx:1": 8, "bad": 5}
+    before = cluster.get("Deployment")
+    cluster.store.update(before.changed(spec={**before.spec, "replicas": replicas}))
+    cluster.controllers.run()
+    assert sum(sets(cluster).values()) == replicas + amount("25%", replicas, up=True)
+    assert sets(cluster) == expected
