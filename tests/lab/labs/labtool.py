@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ class User:
                 if self.word.encode() in environment and state != "Z":
                     found.append(entry.name)
         return found
+
+
+@contextmanager
+def somebody(runtime: Path, prefix: Sequence[str] = ()) -> Iterator[User]:
+    """A user whose labs end with the block, whatever happens in it, and leave nothing."""
+    user = User(runtime, prefix)
+    try:
+        yield user
+    finally:
+        user("down", "--all")
+        until(lambda: not user.processes(), "the end of everything that was started")
 
 
 def until(condition: Callable[[], object], what: str, deadline_s: float = 10.0) -> None:

@@ -8,7 +8,7 @@ import json
 import re
 
 import pytest
-from labtool import MANIFESTS, SEED, User, until
+from labtool import MANIFESTS, SEED, somebody, until
 
 pytestmark = pytest.mark.lab
 
@@ -34,12 +34,10 @@ spec: {containers: [{name: shell, image: busybox}]}
 @pytest.fixture(scope="module")
 def user(tmp_path_factory):
     folder = tmp_path_factory.mktemp("chapter")
-    someone = User(folder / "run")
-    (folder / "earlier.yaml").write_text(EARLIER)
-    someone.good("up", "single", "--detach", "--kubernetes", "1.7", "-f", folder / "earlier.yaml")
-    yield someone
-    someone.good("down")
-    until(lambda: not someone.processes(), "the end of everything that was started")
+    with somebody(folder / "run") as someone:
+        (folder / "earlier.yaml").write_text(EARLIER)
+        someone.good("up", "single", "--detach", "--kubernetes", "1.7", "-f", folder / "earlier.yaml")
+        yield someone
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,16 @@ import termios
 from fcntl import ioctl
 
 import pytest
-from labtool import MANIFESTS, ROOT, User, hears, until
+from labtool import MANIFESTS, ROOT, hears, somebody, until
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory):
-    someone = User(tmp_path_factory.mktemp("inside") / "run")
-    someone.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
-    yield someone
-    someone.good("down")
-    until(lambda: not someone.processes(), "the end of everything that was started")
+    with somebody(tmp_path_factory.mktemp("inside") / "run") as someone:
+        someone.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
+        yield someone
 
 
 @pytest.mark.parametrize("target", ["client", "lb", "router", "node1", "pod/d", "203.0.113.10"])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from labtool import User, hears, until
+from labtool import hears, somebody, until
 
 pytestmark = pytest.mark.lab
 
@@ -53,13 +53,11 @@ spec:
 @pytest.fixture(scope="module")
 def user(tmp_path_factory):
     folder = tmp_path_factory.mktemp("kubectl")
-    someone = User(folder / "run")
-    someone.good("up", "--detach")
-    someone.good("kubectl", "apply", "-f", "-", input=PODS)
-    someone.good("kubectl", "wait", "pod/web", "pod/talker", "pod/again", "--for=condition=Ready", "--timeout=20s")
-    yield someone
-    someone.good("down")
-    until(lambda: not someone.processes(), "the end of everything that was started")
+    with somebody(folder / "run") as someone:
+        someone.good("up", "--detach")
+        someone.good("kubectl", "apply", "-f", "-", input=PODS)
+        someone.good("kubectl", "wait", "pod/web", "pod/talker", "pod/again", "--for=condition=Ready", "--timeout=20s")
+        yield someone
 
 
 def kubectl(user, *arguments, **options):
@@ -122,19 +120,14 @@ def test_the_log_of_the_run_before(user):
 
 
 def test_a_follower_ends_with_the_container(user):
-    user.good(
-        "kubectl",
-        "run",
-        "brief",
-        "--image=busybox",
-        "--restart=Never",
-        "--",
-        "sh",
-        "-c",
-        "echo one; sleep 1.5; printf two",
-    )
-    user.good("kubectl", "wait", "pod/brief", "--for=jsonpath={.status.phase}=Running", "--timeout=20s")
-    assert user.good("kubectl", "logs", "-f", "brief", timeout=20) == "one\ntwo\n"
+    script = "echo one; until test -e /tmp/go; do sleep 0.02; done; printf two"
+    user.good("kubectl", "run", "brief", "--image=busybox", "--restart=Never", "--", "sh", "-c", script)
+    user.good("kubectl", "wait", "pod/brief", "--for=condition=Ready", "--timeout=20s")
+    following = user.start("kubectl", "logs", "-f", "brief", stdout=subprocess.PIPE, text=True)
+    assert following.stdout.readline() == "one\n"
+    user.good("kubectl", "exec", "brief", "--", "touch", "/tmp/go")
+    assert (following.stdout.read(), following.wait(20)) == ("two\n", 0)
+    following.stdout.close()
 
 
 def test_attach_shows_what_comes_from_now_on(user):
@@ -276,11 +269,10 @@ def test_two_labs_never_hear_of_each_others_objects(user):
 
 
 def test_the_api_goes_with_its_lab(tmp_path):
-    someone = User(tmp_path / "run")
-    someone.good("up", "--detach", "single")
-    path = Path(someone.good("kubeconfig").strip())
-    port = int(yaml.safe_load(path.read_text())["clusters"][0]["cluster"]["server"].rsplit(":", 1)[1])
-    someone.good("down")
+    with somebody(tmp_path / "run") as someone:
+        someone.good("up", "--detach", "single")
+        path = Path(someone.good("kubeconfig").strip())
+        port = int(yaml.safe_load(path.read_text())["clusters"][0]["cluster"]["server"].rsplit(":", 1)[1])
     assert not path.exists()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)

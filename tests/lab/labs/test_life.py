@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from labtool import MANIFESTS, ROOT, User, hears, until
+from labtool import MANIFESTS, ROOT, hears, somebody, until
 
 from tests.host import Host
 
@@ -31,10 +31,15 @@ spec:
 
 @pytest.fixture
 def user(tmp_path):
-    someone = User(tmp_path / "run")
-    yield someone
-    someone("down", "--all")
-    until(lambda: not someone.processes(), "the end of everything that was started")
+    with somebody(tmp_path / "run") as someone:
+        yield someone
+
+
+@pytest.fixture
+def other(tmp_path):
+    """A process whose user id is not 0: it makes its own user namespace."""
+    with somebody(tmp_path / "other", ["unshare", "--user", "--map-user=1000", "--map-group=1000"]) as someone:
+        yield someone
 
 
 def labs(user):
@@ -199,9 +204,7 @@ def test_down_ends_a_lab_that_hangs(user):
     assert labs(user) == {}
 
 
-def test_an_ordinary_user_has_labs_of_his_own_and_nobody_elses(user, tmp_path):
-    """A process whose user id is not 0: it makes its own user namespace."""
-    other = User(tmp_path / "other", ["unshare", "--user", "--map-user=1000", "--map-group=1000"])
+def test_an_ordinary_user_has_labs_of_his_own_and_nobody_elses(user, other):
     user.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
     other.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
     assert other.good("exec", "pod/d", "--", "id", "-u") == "0\n"
@@ -242,9 +245,8 @@ for what in sys.argv[1:]:
     assert (folder / "control").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_socket_answers_its_user_alone(user, tmp_path):
+def test_the_socket_answers_its_user_alone(other, tmp_path):
     """Connected from another user namespace, where nobody is this user, the lab hangs up without a word."""
-    other = User(tmp_path / "other", ["unshare", "--user", "--map-user=1000", "--map-group=1000"])
     other.good("up", "--detach")
     control = other.runtime / "hoplab-labs" / "lab" / "control"
     stranger = [sys.executable, "-c", STRANGER, str(control)]

@@ -9,18 +9,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from labtool import MANIFESTS, User, until
+from labtool import MANIFESTS, somebody, until
 
 pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory):
-    someone = User(tmp_path_factory.mktemp("looking") / "run")
-    someone.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
-    yield someone
-    someone.good("down")
-    until(lambda: not someone.processes(), "the end of everything that was started")
+    with somebody(tmp_path_factory.mktemp("looking") / "run") as someone:
+        someone.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
+        yield someone
 
 
 def test_a_trace_tells_the_way_hop_by_hop(user):
