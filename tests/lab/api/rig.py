@@ -110,7 +110,11 @@ class Lab(Shop):
 
     def __enter__(self) -> Lab:
         self._lab("up", "cloud", "--name", self.name, "--detach")
-        self.kubeconfig = Path(self._lab("kubeconfig", "--name", self.name).strip())
+        try:
+            self.kubeconfig = Path(self._lab("kubeconfig", "--name", self.name).strip())
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_error: object) -> None:
