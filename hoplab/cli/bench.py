@@ -108,8 +108,17 @@ def _against(name: str, seconds: tuple[float, ...], base: Figure) -> Figure:
     return Figure(name, seconds, base.name.partition(": ")[2], statistics.median(pairs))
 
 
+def _pcapng(runs: int) -> list[Figure]:
+    from hoplab.cli.bench_pcapng import GIGABYTE, measure
+
+    with tempfile.TemporaryDirectory() as folder:
+        taken = [measure(GIGABYTE, Path(folder)) for _run in range(runs)]
+    most = max(each.grew for each in taken)
+    return [Figure(f"1 GB of frames, {most / 1e6:.1f} MB of memory", tuple(each.seconds for each in taken))]
+
+
 MODES: tuple[ProxyMode, ...] = ("iptables", "nftables")
-BENCHES: Mapping[str, Callable[[int], list[Figure]]] = {"external-lb": _external_lb, "rules": _rules}
+BENCHES: Mapping[str, Callable[[int], list[Figure]]] = {"external-lb": _external_lb, "rules": _rules, "pcapng": _pcapng}
 
 
 @click.command()
@@ -120,6 +129,7 @@ def command(names: tuple[str, ...], runs: int, as_json: bool) -> int:
     """Measure, in turn and as ratios; without NAMES everything there is.
 
     external-lb: the whole command, against Python's own start.  rules: what 5,000 Services cost (minutes a run).
+    pcapng: 1 GB of frames as a capture file, in a temporary folder.
     """
     unknown = [name for name in names if name not in BENCHES]
     if unknown:

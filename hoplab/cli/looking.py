@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,6 @@ from hoplab.cli.endings import FAILED, say
 from hoplab.errors import InputError
 
 if TYPE_CHECKING:
-    from hoplab.labs.capturing import Tap
     from hoplab.labs.tracing import Question
     from hoplab.net.zygote import Zygote
     from hoplab.probe.crafter import Crafter
@@ -138,19 +137,23 @@ def capture(
     if live and os.isatty(1):
         raise InputError("--live writes binary data, and standard output is a terminal: add | wireshark -k -i -")
     from hoplab.labs import asking
-    from hoplab.labs.capturing import Tap
+    from hoplab.labs.capturing import Tap, record
     from hoplab.labs.protocol import Capture
 
     tap = Tap(asking.ask(name, Capture(targets, namespace)))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda _number, _frame: tap.stop())
     if live:
-        frames = _write(tap, sys.stdout.buffer, count)
+        try:
+            record(tap, sys.stdout.buffer, count)
+        except BrokenPipeError:
+            # Wireshark was closed: that is how a live capture ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
         assert path is not None
         try:
             with open(path, "wb") as file:
-                frames = _write(tap, file, count)
+                frames = record(tap, file, count)
         except OSError as error:
             raise InputError(f"-w {path}: {error.strerror}") from error
     for place, lost in tap.lost().items():
@@ -158,30 +161,3 @@ def capture(
     if not live:
         say(f"{frames} frames in {path}")
     return 0
-
-
-def _write(tap: Tap, sink: BinaryIO, count: int | None) -> int:
-    """Write frames as they come; their number.  Ends when the tap does, or whoever reads has gone."""
-    from itertools import islice
-
-    from hoplab.report.pcapng import PcapngWriter
-
-    try:
-        writer = PcapngWriter(sink, comment="hoplab capture")
-        for interface in tap.interfaces():
-            writer.interface(interface)
-        writer.names(tap.names)
-        tap.on_interface = writer.interface
-        sink.flush()
-        for batch in tap.frames():
-            left = None if count is None else count - writer.frames
-            for frame in islice(batch, left):
-                writer.frame(frame)
-            sink.flush()
-            if count is not None and writer.frames >= count:
-                tap.stop()
-                break
-    except BrokenPipeError:
-        # Wireshark was closed: that is how a live capture ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return writer.frames

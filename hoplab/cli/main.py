@@ -32,6 +32,8 @@ COMMANDS: Mapping[str, str] = {
     "shell": "hoplab.cli.inside:shell",
     "trace": "hoplab.cli.looking:trace",
     "capture": "hoplab.cli.looking:capture",
+    "wireshark": "hoplab.cli.wireshark",
+    "extcap": "hoplab.cli.extcap",
     "addons": "hoplab.cli.addons:addons",
     "doctor": "hoplab.cli.doctor",
     "bench": "hoplab.cli.bench",

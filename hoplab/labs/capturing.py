@@ -9,13 +9,14 @@ that is stopped holds up nobody else, and the kernel counts what a ring had no r
 from __future__ import annotations
 
 import bisect
+import itertools
 import os
 import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, BinaryIO
 
 from hoplab.hops.evidence import Frame, Interface
 from hoplab.labs.asking import answer
@@ -24,7 +25,7 @@ from hoplab.labs.protocol import Capture, ProtocolError
 from hoplab.labs.running import RunningLab
 from hoplab.net.namespaces import Namespace
 from hoplab.net.netlink import Netlink
-from hoplab.scenario.acting import names
+from hoplab.report.pcapng import PcapngWriter
 from hoplab.watch.observer import RawFrame, frame_of, interfaces_of, ring_slots
 from hoplab.watch.ring import FrameRing, ring_socket
 
@@ -60,8 +61,13 @@ class Listening:
                 for ring in rings:
                     ring.close()
         self._told.update((ns.name, ns) for ns in new)
+        if new or first:
+            # The caller's side of this file has no need of what a whole run imports.
+            from hoplab.scenario.acting import names
+
+            self._channel.send({"names": names(self._lab.cluster)})
         if first:
-            self._channel.send({"ready": True, "names": dict(names(self._lab.cluster))})
+            self._channel.send({"ready": True})
 
     def asked(self, message: Mapping[str, Any]) -> None:
         """Answer which interfaces a namespace has now."""
@@ -70,6 +76,11 @@ class Listening:
             raise ProtocolError(f"capture: expected the name of a namespace in `interfaces`, found {name!r}")
         namespace = self._lab.cluster.namespaces().get(name)
         self._channel.send({"interfaces": _interfaces(namespace) if namespace is not None else []})
+
+
+def all_interfaces(lab: RunningLab) -> list[dict[str, Any]]:
+    """Every interface of every namespace, as fields of Interface."""
+    return [each for namespace in lab.cluster.namespaces().values() for each in _interfaces(namespace)]
 
 
 def _interfaces(namespace: Namespace) -> list[dict[str, Any]]:
@@ -108,9 +119,10 @@ class Tap:
         self._poll.register(self._told_to_stop, select.POLLIN)
         self._waiting: list[RawFrame] = []
         self.on_interface: Callable[[Interface], None] = lambda _interface: None
+        self.names: dict[str, Sequence[str]] = {}
+        """Names by address, as far as the lab has told them."""
+        self.on_names: Callable[[Mapping[str, Sequence[str]]], None] = lambda _names: None
         self._answers: list[Sequence[Mapping[str, Any]]] = []
-        self.names: Mapping[str, Sequence[str]] = {}
-        """Address -> names, as they were when the capture began."""
         ready = False
         while not ready:
             ready = self._hear()
@@ -181,9 +193,12 @@ class Tap:
         message, descriptors = answer(self._channel)
         if "interfaces" in message:
             self._answers.append(message["interfaces"])
+        if "names" in message:
+            new = {address: known for address, known in message["names"].items() if self.names.get(address) != known}
+            self.names.update(new)
+            self.on_names(new)
         for heard, descriptor in zip(message.get("listen", ()), descriptors, strict=True):
             self._take(heard, descriptor)
-        self.names = message.get("names", self.names)
         return bool(message.get("ready"))
 
     def _take(self, heard: Mapping[str, Any], descriptor: int) -> None:
@@ -194,3 +209,31 @@ class Tap:
         self._poll.register(descriptor, select.POLLIN)
         for interface in ring.interfaces.values():
             self.on_interface(interface)
+
+
+def record(tap: Tap, sink: BinaryIO, count: int | None = None, only: str = "") -> int:
+    """Write frames as they come, with interfaces and names; how many.
+
+    Ends when the tap does, or after `count` frames.  `only`: the one interface of the tapped namespace that is meant.
+    Raises BrokenPipeError when whoever reads has gone.
+    """
+    writer = PcapngWriter(sink, comments=["hoplab capture"])
+
+    def describe(interface: Interface) -> None:
+        if only in ("", interface.name):
+            writer.interface(interface)
+
+    for interface in tap.interfaces():
+        describe(interface)
+    writer.names(tap.names)
+    tap.on_interface, tap.on_names = describe, writer.names
+    sink.flush()
+    for batch in tap.frames():
+        meant = [frame for frame in batch if only in ("", frame.interface)]
+        for frame in itertools.islice(meant, None if count is None else count - writer.frames):
+            writer.frame(frame)
+        sink.flush()
+        if count is not None and writer.frames >= count:
+            tap.stop()
+            break
+    return writer.frames

@@ -16,9 +16,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hoplab.errors import HoplabError
-from hoplab.labs.capturing import Listening
+from hoplab.labs.capturing import Listening, all_interfaces
 from hoplab.labs.channel import Channel, LabGone, close_all
-from hoplab.labs.protocol import Addons, Capture, Down, Exec, ProtocolError, Request, Status, Trace, from_message
+from hoplab.labs.protocol import (
+    Addons,
+    Capture,
+    Down,
+    Exec,
+    Interfaces,
+    ProtocolError,
+    Request,
+    Status,
+    Trace,
+    from_message,
+)
 from hoplab.labs.running import RunningLab, services
 from hoplab.net.namespaces import CommandFailed
 from hoplab.net.zygote import SessionSpec, SpawnFailed
@@ -110,6 +121,8 @@ class ControlServer:
         match request:
             case Status():
                 self._answer(descriptor, status(self._lab))
+            case Interfaces():
+                self._answer(descriptor, {"interfaces": all_interfaces(self._lab)})
             case Down():
                 self._answer(descriptor, {})
                 self._lab.ending = True

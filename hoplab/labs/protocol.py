@@ -78,13 +78,21 @@ class Trace:
 class Capture:
     """Listen in namespaces (all when `targets` is empty).
 
-    Answers: `listen`, a list of what each descriptor that comes with the message hears, now and whenever more
-    namespaces come.  Meanwhile the asker may send {"interfaces": NAMESPACE}; answer: `interfaces`.
+    Answers: `listen`, a list of what each descriptor that comes with the message hears, and `names`, the names that
+    addresses have, now and whenever more namespaces come.  Meanwhile the asker may send {"interfaces": NAMESPACE};
+    answer: `interfaces`.
     """
 
     ask: ClassVar[str] = "capture"
     targets: tuple[str, ...] = ()
     namespace: str = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Interfaces:
+    """Every interface of every namespace.  Answer: `interfaces`, the fields of hops.evidence.Interface."""
+
+    ask: ClassVar[str] = "interfaces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +104,10 @@ class Addons:
     name: str = ""
 
 
-Request = Status | Down | Exec | Trace | Capture | Addons
-REQUESTS: Mapping[str, type[Any]] = {each.ask: each for each in (Status, Down, Exec, Trace, Capture, Addons)}
+Request = Status | Down | Exec | Trace | Capture | Interfaces | Addons
+REQUESTS: Mapping[str, type[Any]] = {
+    each.ask: each for each in (Status, Down, Exec, Trace, Capture, Interfaces, Addons)
+}
 
 
 def to_message(request: Request) -> dict[str, Any]:

@@ -54,11 +54,15 @@ class Sink(Protocol):
 class PcapngWriter:
     """Writes one section.  An interface that a frame names before it was described gets a bare description."""
 
-    def __init__(self, sink: Sink, *, comment: str = "", application: str = "hoplab") -> None:
+    def __init__(self, sink: Sink, *, comments: Sequence[str] = (), application: str = "hoplab") -> None:
         self._write = sink.write
         self._numbers: dict[tuple[str, str], int] = {}
         self.frames = 0
-        options = _text(_COMMENT, comment) + _text(_SHB_OS, "Linux") + _text(_SHB_APPLICATION, application)
+        options = (
+            b"".join(_text(_COMMENT, one) for one in comments)
+            + _text(_SHB_OS, "Linux")
+            + _text(_SHB_APPLICATION, application)
+        )
         body = struct.pack("<IHHQ", _BYTE_ORDER, 1, 0, _UNKNOWN_LENGTH)
         self._block(SECTION_HEADER, body + _end(options))
 
@@ -115,15 +119,15 @@ def write_pcapng(
     interfaces: Iterable[Interface] = (),
     comments: Mapping[int, Sequence[str]] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
-    comment: str = "",
+    about: Sequence[str] = (),
 ) -> int:
     """Write a file of frames in time order; returns how many.
 
     Frames may come out of order by up to LATEST others.  `comments` are by frame number,
-    `names` by address.  Raises ArtifactError when the file can't be written.
+    `names` by address, `about` the comments on the whole file.  Raises ArtifactError when the file can't be written.
     """
     with artifact(path) as stream:
-        writer = PcapngWriter(stream, comment=comment)
+        writer = PcapngWriter(stream, comments=about)
         for interface in interfaces:
             writer.interface(interface)
         writer.names(names or {})

@@ -20,7 +20,7 @@ from hoplab.net.namespaces import CommandFailed
 from hoplab.net.zygote import SpawnFailed
 from hoplab.probe.crafter import Crafter
 from hoplab.probe.prober import Prober
-from hoplab.report.annotate import frame_comments
+from hoplab.report.annotate import frame_comments, section_comments
 from hoplab.report.leaving import leave
 from hoplab.report.pcapng import write_pcapng
 from hoplab.report.run import Explain, RunReport, all_hold, explain_by
@@ -75,11 +75,12 @@ def act(
 ) -> Finished:
     """Play in a converged cluster, judge, and leave the files; `started` is when the run began (monotonic seconds)."""
     done = played(play, cluster, warnings, crafter, started, sabotage)
-    title = f"hoplab {play.kind} {play.name}, seed {play.seed}"
 
     def capture(path: Path) -> None:
         comments = frame_comments(done.report.flows, done.evidence.frames, done.explain)
-        write_pcapng(path, done.evidence.frames, done.evidence.interfaces, comments, names(cluster), title)
+        seen = done.evidence
+        about = section_comments(play.kind, done.report, len(seen.frames))
+        write_pcapng(path, seen.frames, seen.interfaces, comments, names(cluster), about)
 
     play.note("the files of the run")
     left = leave(done.report, play.captures / play.name, done.explain, capture)

@@ -11,17 +11,19 @@ import re
 import shutil
 import struct
 import subprocess
-import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hoplab.hops.evidence import Frame, Interface
-from hoplab.report.annotate import frame_comments
+from hoplab.cli.bench_pcapng import measure
+from hoplab.hops.evidence import Frame, Interface, Loss
+from hoplab.hops.reason import Reason
+from hoplab.report.annotate import frame_comments, section_comments
 from hoplab.report.pcapng import PcapngWriter, write_pcapng
 from tests.unit.hops.imaginary import START
-from tests.unit.report.runs import EXPLAIN, HOSTILE, evidence, failed_run, good_run
+from tests.unit.report.runs import EXPLAIN, HOSTILE, evidence, failed_run, good_run, hostile_run
 
 NAMES = {
     "10.1.2.3": ["pod/d"],
@@ -51,7 +53,7 @@ def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("captures") / "run.pcapng"
     seen = evidence(overlay=True)
     comments = frame_comments(good_run(overlay=True).flows, seen.frames, EXPLAIN)
-    assert write_pcapng(path, seen.frames, seen.interfaces, comments, NAMES, "external-lb") == len(seen.frames)
+    assert write_pcapng(path, seen.frames, seen.interfaces, comments, NAMES, ["external-lb"]) == len(seen.frames)
     return path
 
 
@@ -115,7 +117,9 @@ def test_hostile_and_endless_text_is_text(tmp_path: Path) -> None:
     path = tmp_path / "x.pcapng"
     interface = Interface("node\x1b[31m", "eth\n0" * 3000, 1, "02:00:00:00:00:01", 1500, "veth")
     frame = Frame(1, START, interface.node, interface.name, "in", bytes(60), 60)
-    write_pcapng(path, [frame], [interface], {1: [HOSTILE, "grün " + "x" * 100_000]}, {"10.0.0.1": [HOSTILE]}, HOSTILE)
+    write_pcapng(
+        path, [frame], [interface], {1: [HOSTILE, "grün " + "x" * 100_000]}, {"10.0.0.1": [HOSTILE]}, [HOSTILE]
+    )
     told = tool("tshark", "-r", str(path), "-T", "fields", "-e", "frame.comment", "-e", "frame.interface_name")
     assert "\x1b" not in told
     assert "\u202e" not in told
@@ -185,16 +189,11 @@ def test_it_can_be_followed_while_it_is_written() -> None:
 
 
 def test_a_large_capture_is_never_held_in_memory(tmp_path: Path) -> None:
-    def endless() -> Iterator[Frame]:
-        for number in range(40_000):
-            yield Frame(number, START + number, "node1", "eth0", "in", bytes(1400), 1400)
-
-    tracemalloc.start()
-    assert write_pcapng(tmp_path / "large.pcapng", endless()) == 40_000
-    _now, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert (tmp_path / "large.pcapng").stat().st_size > 56_000_000
-    assert peak < 3_000_000
+    """`lab.py bench pcapng` does the same with 1 GB."""
+    cost = measure(150_000_000, tmp_path)
+    assert cost.frames == 150_000_000 // 1400
+    assert cost.size > 150_000_000
+    assert 0 < cost.grew < 12_000_000
 
 
 def test_comments_name_packet_hop_rule_and_object() -> None:
@@ -208,6 +207,7 @@ def test_comments_name_packet_hop_rule_and_object() -> None:
         "flow 1: masquerade by KUBE-POSTROUTING for kubernetes",
     )
     back = run.flows[0].reply[2].frames[-1]
+    assert comments[back][0] == "flow 1: SYN-ACK, hop 3 of 5 back: node1"
     assert comments[back][1:] == (
         "flow 1: destination rewritten (connection tracking)",
         "flow 1: source rewritten (connection tracking)",
@@ -219,3 +219,43 @@ def test_the_last_frame_of_a_dropped_packet_says_who_dropped_it() -> None:
     comments = frame_comments(run.flows, evidence().frames)
     last = run.flows[0].forward[-1].frames[-1]
     assert comments[last] == ("flow 1: SYN, hop 3 of 3: node1", "flow 1: drop by FORWARD")
+
+
+REASON = Reason("policy", "node1", "the policy of FORWARD drops it", "filter FORWARD")
+
+
+def test_the_frame_where_a_flow_was_last_seen_says_why_it_failed() -> None:
+    run = failed_run()
+    seen = evidence()
+    last, elsewhere = run.flows[0].forward[-1].frames[-1], run.flows[0].forward[0].frames[0]
+    why = "flow 1: why: policy in node1: the policy of FORWARD drops it"
+    for reason, frame in ((REASON, last), (replace(REASON, frame=elsewhere), elsewhere)):
+        told = replace(run.flows[0], reasons=(reason,))
+        assert frame_comments([told], seen.frames)[frame][-1] == why
+    nowhere = replace(run.flows[0], reasons=(REASON,), forward=(), passages=())
+    assert not frame_comments([nowhere], seen.frames)
+
+
+def test_the_file_says_which_run_it_is_how_it_went_and_how_many_frames_there_were() -> None:
+    good, bad = good_run(), failed_run()
+    assert section_comments("scenario", good, 99) == (
+        "hoplab scenario external-lb: passed, 2 of 2 checks hold, seed 7; 99 frames seen",
+        "flow 1: first: tcp, accepted",
+        "flow 2: second: tcp, accepted",
+    )
+    failed = replace(bad, flows=(replace(bad.flows[0], reasons=(REASON,)),), losses=(Loss("lb", "frames", 3),))
+    about = section_comments("check", failed, 99)
+    assert about[0].endswith("failed, 1 of 2 checks hold, seed 7; 99 frames seen, 3 lost")
+    assert about[2] == "flow 1: why: policy in node1: the policy of FORWARD drops it"
+    assert about[3].startswith("failed: DNAT to pod d: expected ")
+
+
+@pytest.mark.lab
+def test_hostile_reasons_and_flow_names_are_text_in_the_whole_file(tmp_path: Path) -> None:
+    path, run, seen = tmp_path / "x.pcapng", hostile_run(), evidence()
+    comments = frame_comments(run.flows, seen.frames)
+    write_pcapng(path, seen.frames, seen.interfaces, comments, {"10.0.0.1": [HOSTILE]}, section_comments("x", run, 1))
+    read = tool("capinfos", str(path)) + tool("tshark", "-r", str(path), "-T", "fields", "-e", "frame.comment")
+    assert r"why: no-route in \x1b[31mred" in read
+    assert not [one for one in ("\x1b", "\u202e", "\0") if one in read]
+    assert r"\u202etxt\n\x00" in read
