@@ -1,4 +1,4 @@
-"""`lab.py extcap`: what Wireshark's extcap folder calls (see hoplab.labs.extcap); not for people.
+"""`lab.py extcap`: what Wireshark's extcap folder calls (see hoplab.labs.extcap).
 
 Standard output belongs to Wireshark; what it should show a user goes to standard error,
 with an exit code that is not 0.
@@ -19,7 +19,7 @@ from hoplab.labs import extcap
 NO_FILTER = 'hoplab takes every frame: use a display filter instead, say: frame.interface_name contains "node1"'
 
 
-@click.command(hidden=True, context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--extcap-interfaces", "list_interfaces", is_flag=True)
 @click.option("--extcap-version", is_flag=False, flag_value="")
 @click.option("--extcap-interface", "value")
@@ -41,7 +41,7 @@ def command(
     places: str,
     **_later: Any,
 ) -> int:
-    """Speak Wireshark's extcap: list the running labs' interfaces, and capture from one of them."""
+    """What Wireshark calls to list the interfaces of running labs, and to capture from one."""
     if list_interfaces:
         click.echo("\n".join(extcap.interfaces(_labs(), hoplab.__version__)))
         return 0
