@@ -41,7 +41,7 @@ def command(
     places: str,
     **_later: Any,
 ) -> int:
-    """What Wireshark calls to list the interfaces of running labs, and to capture from one."""
+    """Called by Wireshark: lists the interfaces of running labs, and captures from one."""
     if list_interfaces:
         click.echo("\n".join(extcap.interfaces(_labs(), hoplab.__version__)))
         return 0

@@ -85,7 +85,7 @@ def configuration(who: User, environment: Mapping[str, str]) -> Path:
 @click.option("--install-only", is_flag=True, help="Install the profile and the list of running labs; open nothing.")
 @click.option("--reset", is_flag=True, help="Replace files of the profile that you changed; yours are kept as *.yours.")
 def command(run: str, flow: int | None, every: bool, install_only: bool, reset: bool) -> int:
-    """Open a RUN in Wireshark, with a profile made for it: the last run, unless one is named.
+    """Open a RUN in Wireshark, coloured by place (the last run, unless one is named).
 
     A RUN is a folder that a run left, its run.json, or its name in captures/.  The profile "hoplab" (columns, colours,
     buttons) is installed for you on the way, and a program by which Wireshark lists the interfaces of running labs.

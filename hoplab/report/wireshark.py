@@ -41,8 +41,8 @@ COLUMNS: Sequence[tuple[str, str, int]] = (
     ("Port", "%D", 55),
     ("TTL", "%Cus:ip.ttl || ipv6.hlim:0:R", 45),
     ("Story", "%Cus:frame.comment:1:R", 310),
-    ("What was done here", "%Cus:frame.comment || frame.number:2:R", 400),
-    ("and", "%Cus:frame.comment || frame.number:3:R", 400),
+    ("What was done here", "%Cus:frame.comment || frame.number:2:R", 560),
+    ("and", "%Cus:frame.comment || frame.number:3:R", 560),
     ("Protocol", "%p", 70),
     ("Info", "%i", 600),
 )
