@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from hoplab.cluster.recorder import Recorder
-from hoplab.control import daemonset, deployment, garbage, job, replicas, statefulset
 from hoplab.control.placing import Board
 from hoplab.control.plan import Plan, with_condition
 from hoplab.control.pods import Owned
@@ -46,32 +45,15 @@ class Controllers:
         self._owned: dict[str, tuple[tuple[KubeObject, ...], Owned]] = {}
         self.forgiving = False
         """Tell of an object that can't be worked on by an Event, instead of raising."""
-        self._collected = -1
+        self._collected = 0
         self._scheduled = -1
         self._all = (
-            _Controller(
-                "deployment-controller",
-                "Deployment",
-                ("ReplicaSet", "Pod"),
-                lambda d: deployment.sync(d, self._by_owner("ReplicaSet"), self._by_owner("Pod"), clock()),
-            ),
+            _Controller("deployment-controller", "Deployment", ("ReplicaSet", "Pod"), self._deployment),
             _Controller("replicaset-controller", "ReplicaSet", ("Pod",), self._replicas),
             _Controller("replication-controller", "ReplicationController", ("Pod",), self._replicas),
-            _Controller(
-                "daemonset-controller",
-                "DaemonSet",
-                ("Pod", "Node"),
-                lambda d: daemonset.sync(d, self._by_owner("Pod"), store.each("Node"), clock(), chance),
-            ),
-            _Controller(
-                "statefulset-controller",
-                "StatefulSet",
-                ("Pod",),
-                lambda s: statefulset.sync(s, self._by_owner("Pod"), clock()),
-            ),
-            _Controller(
-                "job-controller", "Job", ("Pod",), lambda j: job.sync(j, self._by_owner("Pod"), clock(), chance)
-            ),
+            _Controller("daemonset-controller", "DaemonSet", ("Pod", "Node"), self._daemon_set),
+            _Controller("statefulset-controller", "StatefulSet", ("Pod",), self._stateful_set),
+            _Controller("job-controller", "Job", ("Pod",), self._job),
         )
 
     def run(self) -> bool:
@@ -95,7 +77,32 @@ class Controllers:
         known = [at for at in times if at is not None]
         return max(0.0, min(known) - self._clock()) if known else None
 
+    # Most labs have no object of most of these kinds, and need not wait for what decides about them.
+
+    def _deployment(self, owner: KubeObject) -> Plan:
+        from hoplab.control import deployment
+
+        return deployment.sync(owner, self._by_owner("ReplicaSet"), self._by_owner("Pod"), self._clock())
+
+    def _daemon_set(self, owner: KubeObject) -> Plan:
+        from hoplab.control import daemonset
+
+        nodes = self._store.each("Node")
+        return daemonset.sync(owner, self._by_owner("Pod"), nodes, self._clock(), self._chance)
+
+    def _stateful_set(self, owner: KubeObject) -> Plan:
+        from hoplab.control import statefulset
+
+        return statefulset.sync(owner, self._by_owner("Pod"), self._clock())
+
+    def _job(self, owner: KubeObject) -> Plan:
+        from hoplab.control import job
+
+        return job.sync(owner, self._by_owner("Pod"), self._clock(), self._chance)
+
     def _replicas(self, owner: KubeObject) -> Plan:
+        from hoplab.control import replicas
+
         return replicas.sync(owner, self._by_owner("Pod"), self._clock(), self._chance)
 
     def _by_owner(self, kind: str) -> Owned:
@@ -162,6 +169,10 @@ class Controllers:
 
     def _collect(self) -> None:
         """The garbage collector and the namespace controller: only a deletion gives them work."""
+        if self._collected == self._store.deletions:
+            return
+        from hoplab.control import garbage
+
         while self._collected != self._store.deletions:
             self._collected = self._store.deletions
             objects = [obj for kind in self._store.kinds() for obj in self._store.each(kind)]

@@ -13,8 +13,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from hoplab.cluster.handlers import Handlers
 from hoplab.cluster.node import NodeAgent, PodOnNode, PodSandbox, attach
 from hoplab.cluster.podtools import Tools
 from hoplab.cluster.podworker import PodWorker
@@ -27,6 +27,9 @@ from hoplab.net.cni import CniError
 from hoplab.net.loop import Loop
 from hoplab.net.timers import Timers
 from hoplab.net.zygote import Zygote
+
+if TYPE_CHECKING:
+    from hoplab.cluster.handlers import Handlers
 
 OVER = ("Succeeded", "Failed")
 AGAIN_S = 1.0
@@ -64,9 +67,17 @@ class Kubelets:
         self._seen = self._ended = -1
         self.wake: Callable[[], None] = lambda: None
         """Called when that comes true."""
-        handlers = Handlers(loop, timers)
-        self._tools = Tools(store, timers, handlers, recorder, clock, self._changed)
+        self._loop = loop
+        self._handlers: Handlers | None = None
+        self._tools = Tools(store, timers, self._actions, recorder, clock, self._changed)
         loop.register(zygote.fileno(), self._look)
+
+    def _actions(self) -> Handlers:
+        from hoplab.cluster.handlers import Handlers
+
+        if self._handlers is None:
+            self._handlers = Handlers(self._loop, self._timers)
+        return self._handlers
 
     def _changed(self) -> None:
         self.news = True

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hoplab.cluster.handlers import Handlers
 from hoplab.cluster.recorder import Recorder
 from hoplab.kube.store import Store
 from hoplab.net.timers import Timers
+
+if TYPE_CHECKING:
+    from hoplab.cluster.handlers import Handlers
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,8 @@ class Tools:
 
     store: Store
     timers: Timers
-    handlers: Handlers
+    handlers: Callable[[], Handlers]
+    """Made when the first probe or hook asks for them."""
     recorder: Recorder
     clock: Callable[[], float]
     changed: Callable[[], None]

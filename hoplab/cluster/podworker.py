@@ -16,13 +16,12 @@ import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from hoplab.cluster.containers import kind_of, stop_signal
-from hoplab.cluster.handlers import Handling
 from hoplab.cluster.images import program
 from hoplab.cluster.node import NodeAgent, PodOnNode
 from hoplab.cluster.podtools import Tools
-from hoplab.cluster.probing import Prober
 from hoplab.control import podstatus, restarts
 from hoplab.control.podstatus import ContainerRun, Ended
 from hoplab.kube.objects import KubeObject
@@ -30,6 +29,10 @@ from hoplab.kube.store import Conflict, NotFound
 from hoplab.kube.types import Container
 from hoplab.net.timers import Timer
 from hoplab.net.zygote import SpawnFailed
+
+if TYPE_CHECKING:
+    from hoplab.cluster.handlers import Handling
+    from hoplab.cluster.probing import Prober
 
 LEAST_AFTER_HOOK_S = 2.0
 """What a container gets between SIGTERM and SIGKILL when its preStop hook took all of the grace."""
@@ -159,7 +162,9 @@ class PodWorker:
             self._pids[name] = pid
         self.runs[name] = run
         if any(container.document.get(each) for each in ("readinessProbe", "livenessProbe", "startupProbe")):
-            self._probers[name] = Prober(self, container, self._tools.handlers, self._tools.timers)
+            from hoplab.cluster.probing import Prober
+
+            self._probers[name] = Prober(self, container, self._tools.handlers(), self._tools.timers)
 
     def watch(self) -> None:
         """Look whether a process of the pod has ended."""
@@ -321,7 +326,7 @@ class PodWorker:
                 self._terminate(name, None)
             self._tools.changed()
 
-        handling = self._tools.handlers.run(self, self._containers[name], hook, grace, done)
+        handling = self._tools.handlers().run(self, self._containers[name], hook, grace, done)
         if handling is not None and self.runs[name].state == "running" and name not in self._told_to_end:
             self._hooks[name] = handling
 
