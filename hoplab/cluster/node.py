@@ -205,6 +205,7 @@ class NodeAgent:
                 {**MACHINE_SYSCTLS, "net.ipv6.conf.all.disable_ipv6": int(not ipv6)}
                 | {"net.ipv6.conf.default.disable_ipv6": int(not ipv6)},
                 self._containers.volumes(pod),
+                self._containers.shown(pod),
             )
             for pod in pods
         ]

@@ -62,6 +62,14 @@ class ContainerRuntime:
             self._found[name] = find_program(name)
         return self._found[name]
 
+    def shown(self, pod: Pod) -> tuple[str, ...]:
+        """Folders that a pod with a file system of its own must see wherever they lie: the unpacked programs."""
+        if not self.contain_all and not containers.is_contained(pod):
+            return ()
+        from hoplab.setup.programs import PROJECT, folder
+
+        return (folder(PROJECT),)
+
     def volumes(self, pod: Pod) -> Mapping[str, Mapping[str, str]] | None:
         """The files of a pod's volumes, None for a pod that needs no file system of its own."""
         if not self.contain_all and not containers.is_contained(pod):

@@ -115,7 +115,7 @@ def _become_pod(request: Mapping[str, Any]) -> None:
             knob.write(str(value))
     kernel.mount("sysfs", "/sys", "sysfs", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC | kernel.MS_RDONLY)
     if request["volumes"] is not None:
-        podroot.furnish(scratch, request["volumes"])
+        podroot.furnish(scratch, request["volumes"], request["shown"])
     _loopback_up()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from hoplab.net import kernel, sandbox
 from hoplab.net.files import write_over
@@ -20,12 +20,14 @@ WRITABLE = ("/etc", "/run", "/var/lib", "/var/log", "/proc", "/tmp", "/dev/shm")
 """Mounts that are the pod's or the lab's own, where the pod has them."""
 
 
-def furnish(scratch: str, volumes: Mapping[str, Mapping[str, str]]) -> None:
+def furnish(scratch: str, volumes: Mapping[str, Mapping[str, str]], shown: Sequence[str] = ()) -> None:
     """Make the calling process' mount namespace that of a container.
 
     `volumes`: mount path -> files in it (relative name -> text); a path that ends in the one name '' is a file of its
-    own (subPath).  `scratch` is a folder on the lab's tmpfs, for overlays.  Raises OSError.
+    own (subPath).  `scratch` is a folder on the lab's tmpfs, for overlays.  `shown` are folders of the machine that
+    stay in sight wherever they lie, also below a /tmp that the pod has its own of.  Raises OSError.
     """
+    kept = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for path in shown if os.path.isdir(path)]
     paths = sorted(volumes, key=lambda path: (path.count("/"), path))
     if any(not os.path.isdir("/" + path.split("/")[1]) for path in paths):
         _new_root(f"{scratch}/root")
@@ -35,6 +37,11 @@ def furnish(scratch: str, volumes: Mapping[str, Mapping[str, str]]) -> None:
     for own, mode in (("/tmp", "1777"), ("/run", "755")):
         kernel.mount("tmpfs", own, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"mode={mode}")
     os.mkdir("/run/lock", 0o1777)
+    for path, folder in kept:
+        if not os.path.isdir(path):
+            os.makedirs(path)
+            kernel.mount(f"/proc/self/fd/{folder}", path, "", kernel.MS_BIND)
+        os.close(folder)
     for number, path in enumerate(paths):
         files = volumes[path]
         _make_place(path, _is_file(files), f"{scratch}/overlay-{number}")

@@ -45,7 +45,7 @@ class PodSpec:
     `name` is what errors say, `netns` the file below the node's /run/netns that
     pins the pod's network namespace for CNI plugins and `ip netns`.  `files` are
     written over /etc inside the pod (path -> text).  With `volumes` (see hoplab.net.podroot) the pod's programs can
-    write to no file of the machine.
+    write to no file of the machine, and the folders `shown` are in their sight wherever they lie.
     """
 
     name: str
@@ -55,6 +55,7 @@ class PodSpec:
     files: Mapping[str, str]
     sysctls: Mapping[str, str | int] = field(default_factory=dict)
     volumes: Mapping[str, Mapping[str, str]] | None = None
+    shown: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class Zygote:
                     "files": dict(spec.files),
                     "sysctls": dict(spec.sysctls),
                     "volumes": spec.volumes,
+                    "shown": list(spec.shown),
                 }
                 for spec in specs
             ]

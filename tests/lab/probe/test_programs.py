@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
@@ -14,7 +16,7 @@ import pytest
 from hoplab.net import programs
 from hoplab.net.namespaces import Namespace
 from hoplab.net.programs import ProgramFailed, Ready
-from hoplab.net.zygote import NodeSpec, ProgramSpec, SpawnFailed, Zygote
+from hoplab.net.zygote import NodeSpec, PodSpec, ProgramSpec, SpawnFailed, Zygote
 from hoplab.setup.programs import find
 
 pytestmark = pytest.mark.lab
@@ -124,6 +126,33 @@ def test_life_and_end_of_small_programs(in_sandbox: InSandbox, tmp_path: Path) -
         assert graceful.output() == "up\nbye\n"
 
     in_sandbox(body)
+
+
+def test_a_pod_with_a_tmp_of_its_own_sees_what_it_is_shown_there_and_cannot_write_to_it(
+    in_sandbox: InSandbox, tmp_path: Path
+) -> None:
+    """A checkout below /tmp has its unpacked programs there, and pods run them."""
+    below_tmp = Path(tempfile.mkdtemp(dir="/tmp"))
+    shown, hidden = below_tmp / "shown", below_tmp / "hidden"
+    for folder in (shown, hidden):
+        folder.mkdir()
+        (folder / "word").write_text("seen\n")
+
+    def body() -> None:
+        zygote, node = machine()
+        (pid,) = zygote.pods([PodSpec("pod/p", node.pid, "cni-p", "p", {}, {}, {}, [str(shown)])])
+        script = 'cat "$1/word"; test -e "$2" || echo hidden; echo more > "$1/word" || echo refused'
+        command = ["sh", "-c", script, "sh", str(shown), str(hidden)]
+        program = programs.start(zygote, ProgramSpec("pod/p: sh", pid, command, PATH), str(tmp_path / "log"))
+        assert program.wait(5) == 0
+        said = program.output().splitlines()
+        assert (said[:2], said[-1]) == (["seen", "hidden"], "refused")
+
+    try:
+        in_sandbox(body)
+        assert (shown / "word").read_text() == "seen\n"
+    finally:
+        shutil.rmtree(below_tmp)
 
 
 @pytest.mark.needs("nginx", "haproxy", "dnsmasq")
