@@ -27,7 +27,7 @@ GOLDEN = 0.381966
 FIRST_HUE = 0.57
 NOT_RED = (0.07, 0.93)
 """Red says that something went wrong, so no place has it."""
-LIST_HEIGHT = 560
+LIST_HEIGHT = 380
 """Pixels of the list of frames."""
 
 COLUMNS: Sequence[tuple[str, str, int]] = (
@@ -102,7 +102,8 @@ def recent() -> str:
     # A custom column is known there by its field alone: without occurrence and resolution.
     known = [(form.rsplit(":", 2)[0] if form.startswith("%Cus:") else form, width) for _title, form, width in COLUMNS]
     widths = ",\n".join(f'\t"{form}", "{width}"' for form, width in known)
-    return f"gui.time_format: RELATIVE\ngui.geometry_main_upper_pane: {LIST_HEIGHT}\ncolumn.width:\n{widths}\n"
+    look = f"gui.time_format: RELATIVE\ngui.wireless_toolbar_show: FALSE\ngui.geometry_main_upper_pane: {LIST_HEIGHT}\n"
+    return f"{look}column.width:\n{widths}\n"
 
 
 def colour_rules(places: Iterable[str] = ()) -> str:
@@ -125,7 +126,7 @@ def _of_place(name: str, where: str, hue: float) -> list[str]:
         _rule(f"{name}, rewritten", f"{where} && ({REWRITTEN})", (hue, 0.5, 0.96), (0, 0, 0)),
         _rule(f"{name}, back", f"{where} && {BACK}", (hue, 0.2, 0.97), (0.12, 0.12, 0.5)),
         _rule(f"{name}, there", f"{where} && {TOLD}", (hue, 0.2, 0.97), (0, 0, 0)),
-        _rule(f"{name}, of no told flow", where, (hue, 0.05, 1.0), (0.38, 0.38, 0.38)),
+        _rule(f"{name}, of no told flow", where, (hue, 0.1, 1.0), (0.3, 0.3, 0.3)),
     ]
 
 

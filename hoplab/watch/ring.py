@@ -73,6 +73,8 @@ class FrameRing:
         self._slots = _blocks(slots) * _PER_BLOCK
         self._map = mmap.mmap(opened.fileno(), _blocks(slots) * BLOCK_BYTES)
         self._next = 0
+        self.counted = 0
+        """Frames that the kernel had put into the ring when `lost` was last called, by its own count."""
 
     def fileno(self) -> int:
         """Readable when a frame is there."""
@@ -102,7 +104,10 @@ class FrameRing:
     def lost(self) -> int:
         """Frames dropped since this was last asked (the kernel resets its counter)."""
         statistics = self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, _STATISTICS.size)
-        return int(_STATISTICS.unpack(statistics)[1])
+        packets, dropped = _STATISTICS.unpack(statistics)
+        # The first figure includes the second.
+        self.counted += packets - dropped
+        return int(dropped)
 
     def close(self) -> None:
         """Unmap and close."""
