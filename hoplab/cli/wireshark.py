@@ -110,11 +110,16 @@ def command(run: str, flow: int | None, every: bool, install_only: bool, reset: 
     shown = "" if every else f'frame.comment contains "flow {flow}:"' if flow else TOLD if flows else ""
     filtered = ["-Y", shown] if shown else []
     arguments = ["-C", PROFILE, "-r", str(capture), *filtered]
+    same = f"The same frames in this terminal: {shlex.join(['tshark', *arguments])}"
     program = shutil.which("wireshark")
     if program is None:
         raise CannotRunHere(
-            "no wireshark here. Debian and Ubuntu: sudo apt-get install wireshark; others: wireshark.org."
-            f" The same frames in this terminal: {shlex.join(['tshark', *arguments])}"
+            f"no wireshark here. Debian and Ubuntu: sudo apt-get install wireshark; others: wireshark.org. {same}"
+        )
+    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise CannotRunHere(
+            "no screen here: neither DISPLAY nor WAYLAND_DISPLAY is set. Over ssh, -X brings one; or copy"
+            f" {capture} to where Wireshark is. {same}"
         )
     _become(program, arguments, who)
     return 0

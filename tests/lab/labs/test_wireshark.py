@@ -161,7 +161,10 @@ def test_the_last_run_is_opened_with_its_profile_and_where_there_is_no_wireshark
     # A stand-in for the window: it notes how it was called, and from which folder it would read its profile.
     (programs / "wireshark").write_text(f'#!/bin/sh\nprintf "%s\\n" "$HOME" "$@" > {tmp_path}/called\n')
     (programs / "wireshark").chmod(0o755)
-    assert run(command, {**at_home, "PATH": f"{programs}:{os.environ['PATH']}"}).returncode == 0
+    there = {**at_home, "PATH": f"{programs}:{os.environ['PATH']}", "WAYLAND_DISPLAY": ""}
+    dark = run(command, {**there, "DISPLAY": ""})
+    assert (dark.returncode, "no screen here" in dark.stderr) == (3, True)
+    assert run(command, {**there, "DISPLAY": ":0"}).returncode == 0
     called = (tmp_path / "called").read_text().splitlines()
     assert called == [
         at_home["HOME"],
