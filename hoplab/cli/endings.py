@@ -69,17 +69,27 @@ def guarded(command: Callable[[], int], *, debug: bool = False) -> int:
         say(str(error))
         return error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
-        say(" ".join(["interrupted", *(each for each in error.args if isinstance(each, str))]))
-        return INTERRUPTED
+        return _interrupted(error)
     except BrokenPipeError:
         # The reader has gone (`| head`): nobody is left to tell, and Python must not try again when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            # Up to 3.11, Python wraps what comes out of a __set_name__, a dataclass' fields among them.
+            return _interrupted(error.__cause__)
         if debug:
             raise
         say(_unexpected(error))
         return FAILED
+
+
+def _interrupted(error: BaseException) -> int:
+    # Where text was being executed (a dataclass' methods, at an import), Python has noted to end itself by SIGINT,
+    # whatever becomes of the exception (run_eval_code_obj in Python/pythonrun.c); the next text takes that back.
+    exec("")
+    say(" ".join(["interrupted", *(each for each in error.args if isinstance(each, str))]))
+    return INTERRUPTED
 
 
 def _usage(error: click.ClickException) -> str:

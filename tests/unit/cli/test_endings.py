@@ -62,6 +62,29 @@ def test_with_debug_the_exception_comes_through():
         guarded(raising(InputError("x")), debug=True)
 
 
+INTERRUPTED_IN_TEXT = """
+from hoplab.cli.endings import guarded
+raise SystemExit(guarded(lambda: exec("raise KeyboardInterrupt")))
+"""
+INTERRUPTED_IN_A_CLASS = """
+from hoplab.cli.endings import guarded
+class Field:
+    def __set_name__(self, owner, name):
+        raise KeyboardInterrupt
+raise SystemExit(guarded(lambda: type("Owner", (), {"field": Field()})))
+"""
+
+
+@pytest.mark.parametrize("text", [INTERRUPTED_IN_TEXT, INTERRUPTED_IN_A_CLASS], ids=["in text", "in a class"])
+def test_ctrl_c_at_an_import_is_130_as_well(text, tmp_path):
+    (tmp_path / "interrupted.py").write_text(text)
+    path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    # As a module, since a script ends in another way (Py_RunMain in Modules/main.c).
+    argv = [sys.executable, "-m", "interrupted"]
+    done = subprocess.run(argv, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "lab.py: interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("sandbox", "expected"),
     [
