@@ -151,7 +151,7 @@ class Server:
             self._after(self._config.shutdown_delay_s, self._stop_listening)
 
     def _stop_listening(self) -> None:
-        """Take in who was already connected, close the doors, and let idle connections go."""
+        """Take in who was already connected and what they asked, close the doors, and let idle connections go."""
         for bound in self._listening:
             if bound.type == socket.SOCK_STREAM:
                 self._accept(bound)
@@ -159,7 +159,11 @@ class Server:
             bound.close()
         self._listening.clear()
         for connection in list(self._connections):
-            self._close_if_done(connection)
+            # What lies unread would have the kernel answer the close with RST (RFC 2525 2.17).
+            if connection.events & selectors.EVENT_READ:
+                self._ready(connection, selectors.EVENT_READ)
+            else:
+                self._close_if_done(connection)
 
     def _close_idle(self) -> None:
         before = time.monotonic() - IDLE_S

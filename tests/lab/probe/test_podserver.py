@@ -263,13 +263,22 @@ def test_faults(in_sandbox: InSandbox) -> None:
     in_sandbox(body)
 
 
-def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(in_sandbox: InSandbox) -> None:
+@pytest.mark.parametrize("signals", [(), (signal.SIGSTOP, signal.SIGCONT)], ids=["awake", "asleep"])
+def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(
+    in_sandbox: InSandbox, signals: tuple[signal.Signals, ...]
+) -> None:
+    """Asleep in between, the server finds the connections, the request and SIGTERM all at once."""
+
     def body() -> None:
         with network():
             running = start(WEB)
+            for number in signals[:1]:
+                os.kill(running.pid, number)
             with connect() as busy, connect() as idle:
                 busy.sendall(b"GET /slow?ms=200 HTTP/1.1\r\nHost: a\r\n\r\n")
                 os.kill(running.pid, signal.SIGTERM)
+                for number in signals[1:]:
+                    os.kill(running.pid, number)
                 assert idle.recv(1) == b""
                 with pytest.raises(ConnectionRefusedError):
                     connect()
