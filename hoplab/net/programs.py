@@ -120,7 +120,12 @@ class RunningProgram:
         return ": " + " | ".join(line.strip() for line in lines) if lines else " and said nothing"
 
     def wait_ready(self) -> None:
-        """Wait until it is ready.  Raises ProgramFailed when it ends before, or takes too long (it is stopped then)."""
+        """Wait until it is ready.  Raises ProgramFailed when it ends before, or takes too long (it is stopped then).
+
+        One that only has to be executed is ready already, also when it has done all it had to do and ended.
+        """
+        if not (self.ready.listening or self.ready.output):
+            return
         try:
             self.wait_until(lambda: _holds(self), self.ready.within_s, str(self.ready))
         except ProgramFailed:
