@@ -6,11 +6,9 @@ import fcntl
 import functools
 import os
 import random
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -51,7 +49,7 @@ def new_store() -> Store:
 
 
 class Shop:
-    """Something that listens, with its kubeconfig and a folder to work in."""
+    """Something that listens, with its kubeconfig and a folder of the test's to work in."""
 
     folder: Path
     kubeconfig: Path
@@ -92,9 +90,10 @@ class Shop:
 class Lab(Shop):
     """A lab that stays, of two nodes, as `lab.py up` starts it; use it as a context."""
 
-    def __init__(self, name: str) -> None:
-        # Other workers, and suites of other checkouts, have labs at the same time.
-        self.name, self.folder = f"{name}-{os.getpid()}", Path(tempfile.mkdtemp(prefix="hoplab-api-"))
+    def __init__(self, folder: Path) -> None:
+        # A runtime folder of its own: no other suite's labs are met, and nothing comes and goes on the host.
+        self.folder, self._runtime = folder, folder / "run"
+        self._runtime.mkdir(mode=0o700)
 
     def _lab(self, *arguments: str) -> str:
         ran = subprocess.run(
@@ -103,34 +102,34 @@ class Lab(Shop):
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
+            env={**os.environ, "XDG_RUNTIME_DIR": str(self._runtime)},
             timeout=PATIENCE_S,
         )
         assert ran.returncode == 0, f"lab.py {' '.join(arguments)}: {ran.stderr}"
         return ran.stdout
 
     def __enter__(self) -> Lab:
-        self._lab("up", "cloud", "--name", self.name, "--detach")
+        self._lab("up", "cloud", "--detach")
         try:
-            self.kubeconfig = Path(self._lab("kubeconfig", "--name", self.name).strip())
+            self.kubeconfig = Path(self._lab("kubeconfig").strip())
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._lab("down", "--name", self.name)
-        shutil.rmtree(self.folder)
+        self._lab("down", "--all")
 
 
 class Rig(Shop):
     """A server, ready to be asked; use it as a context."""
 
-    def __init__(self, *, living: bool = True, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, folder: Path, *, living: bool = True, limits: Limits = DEFAULT_LIMITS) -> None:
         self.store, self.pods = new_store(), LocalPods()
         self.identity = certificates.make("test")
         listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = listener.getsockname()[1]
-        self.folder = Path(tempfile.mkdtemp(prefix="hoplab-api-"))
+        self.folder = folder
         self.kubeconfig = self.folder / "kubeconfig"
         self.kubeconfig.write_text(certificates.kubeconfig(self.identity, "test", self.port))
         self.server = ApiServer(self.store, RANGES, self.pods, self.identity, limits=limits)
@@ -144,7 +143,6 @@ class Rig(Shop):
         self.server.close()
         if self.standin is not None:
             self.standin.close()
-        shutil.rmtree(self.folder)
 
 
 def kubectls() -> Sequence[str]:

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def lab():
-    with Lab("api-python") as made:
+def lab(tmp_path_factory):
+    with Lab(tmp_path_factory.mktemp("api")) as made:
         yield made
 
 

@@ -43,8 +43,8 @@ def many_descriptors():
 
 
 @pytest.fixture(scope="module")
-def rig(many_descriptors):
-    with Rig(living=False, limits=LIMITS) as made:
+def rig(many_descriptors, tmp_path_factory):
+    with Rig(tmp_path_factory.mktemp("api"), living=False, limits=LIMITS) as made:
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}
         spec = {"nodeName": "node1", "containers": [{"name": "c", "image": "busybox"}]}
         ask(made, "POST", "/api/v1/namespaces/default/pods", json.dumps({**pod, "spec": spec}).encode())

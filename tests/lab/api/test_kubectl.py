@@ -68,14 +68,14 @@ def arguments(text: str) -> list[str]:
 
 
 @pytest.mark.lab
-def test_a_lab_answers_every_call_of_the_table_as_it_stands_there():
-    with Lab("api-calls") as lab:
+def test_a_lab_answers_every_call_of_the_table_as_it_stands_there(tmp_path):
+    with Lab(tmp_path) as lab:
         type_all(lab, kubectl_path("own"))
 
 
-def test_an_old_kubectl_is_answered_too():
+def test_an_old_kubectl_is_answered_too(tmp_path):
     """Debian's, which knows the API as it was in 1.20, SPDY alone and protobuf for OpenAPI."""
-    with Rig() as rig:
+    with Rig(tmp_path) as rig:
         type_all(rig, kubectl_path("debian"))
 
 

@@ -59,8 +59,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def rig():
-    with Rig() as made:
+def rig(tmp_path_factory):
+    with Rig(tmp_path_factory.mktemp("api")) as made:
         made.kubectl(kubectl_path("own"), "apply", "-f", "-", stdin=POD)
         made.kubectl(kubectl_path("own"), "wait", "--for=condition=Ready", "pod/p", "pod/two", "--timeout=20s")
         yield made

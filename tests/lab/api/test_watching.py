@@ -15,8 +15,8 @@ TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 
 
 @pytest.fixture(scope="module")
-def rig():
-    with Rig(living=False) as made:
+def rig(tmp_path_factory):
+    with Rig(tmp_path_factory.mktemp("api"), living=False) as made:
         yield made
 
 
