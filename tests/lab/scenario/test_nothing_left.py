@@ -113,10 +113,11 @@ def test_a_closed_terminal_leaves_nothing(moment, tmp_path):
 
 
 WAITS = {
-    "in a sleep": "    time.sleep(3600)",
-    "in the lab's loop": "    lab.observer.run_until(lambda: False, 3600, 'what never comes')",
-    "in a loop of its own": "    while True: pass",
+    "in a sleep": "open(WAITING, 'w'), time.sleep(3600)",
+    "in the lab's loop": "lab.observer.run_until(lambda: not open(WAITING, 'w'), 3600, 'what never comes')",
+    "in a loop of its own": "while True: open(WAITING, 'w').close()",
 }
+"""One line each, that says it was reached and waits: wherever in it the signal comes, this line is the one to name."""
 
 
 @pytest.mark.parametrize("waits", WAITS)
@@ -125,7 +126,7 @@ def test_a_script_that_waits_for_ever_is_ended_by_ctrl_c_with_its_file_and_line(
     word = uuid.uuid4().hex
     waiting = tmp_path / "waiting"
     script = tmp_path / "mine.py"
-    script.write_text(f'"""Waits."""\nimport time\ndef run(lab):\n    open({str(waiting)!r}, "w")\n{WAITS[waits]}\n')
+    script.write_text(f'"""Waits."""\nimport time\nWAITING = {str(waiting)!r}\ndef run(lab):\n    {WAITS[waits]}\n')
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOPLAB_TEST_WORD": word}
     command = [sys.executable, "-m", "hoplab.cli", "scenario", str(script), "--captures", str(tmp_path)]
     # As a terminal does it: every process of the foreground group gets the signal.
@@ -181,4 +182,6 @@ def test_a_whole_run_leaves_nothing_but_its_captures(tmp_path):
     assert start(word, tmp_path, stdout=subprocess.DEVNULL).wait(60) == 0
     wait_until_gone(word)
     assert host_state() == before
-    assert sorted(path.name for path in (tmp_path / "external-lb").iterdir()) == ["run.json", "run.pcapng", "story.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["external-lb", "index.html"]
+    left = sorted(path.name for path in (tmp_path / "external-lb").iterdir())
+    assert left == ["run.html", "run.json", "run.pcapng", "story.txt", "summary.json"]

@@ -40,12 +40,12 @@ class Bench:
     def load(self, text: str) -> None:
         self.run("nft", "-f", "-", stdin=text)
 
-    def ask(self, *ports: int, protocol: str = "tcp", family: str = "IPv4", seconds: float = 2.0) -> list[str | None]:
+    def ask(self, *ports: int, protocol: str = "tcp", family: str = "IPv4", seconds: float = 6.0) -> list[str | None]:
         """One flow from each of the client's ports: 'NODE SENDER', 'refused', or None for silence."""
         self.start_asking(*ports, protocol=protocol, family=family, seconds=seconds)
         return self.answers()
 
-    def start_asking(self, *ports: int, protocol: str = "tcp", family: str = "IPv4", seconds: float = 2.0) -> None:
+    def start_asking(self, *ports: int, protocol: str = "tcp", family: str = "IPv4", seconds: float = 6.0) -> None:
         """As `ask`, but the flows go on while other things happen; `answers` waits for their end."""
         client = ["ip", "netns", "exec", "client", sys.executable, "-S", str(NETWORK), "ask"]
         self.start(*client, family, protocol, json.dumps(ports), str(seconds))
