@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from socket import socket as Socket
 
 from aiohttp import web
 
@@ -119,7 +120,7 @@ class PodStreams:
         return await _hijacked(request, SPDY_PROTOCOLS, over_spdy)
 
     async def _forward(self, request: web.Request, pod: KubeObject) -> web.StreamResponse:
-        def connect(port: int):  # type: ignore[no-untyped-def]
+        def connect(port: int) -> Socket:
             return self._access.connect(pod_name(pod), port)
 
         if _is_websocket(request):

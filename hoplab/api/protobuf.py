@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hoplab.api.status import bad_request, unsupported_media
+from hoplab.api.status import ApiError, bad_request, unsupported_media
 
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 MAGIC = b"k8s\0"
@@ -112,7 +112,8 @@ def _blank(value: Value) -> bool:
         return value == 0
     try:
         return all(_blank(inner) for _number, inner in _fields(value))
-    except Exception:
+    except (ApiError, RecursionError):
+        # No message, or one nested without end: bytes that say something.
         return False
 
 

@@ -34,10 +34,6 @@ class FieldSelector:
         """Whether an object is selected."""
         return all((self._value(document, field) == value) is equal for field, equal, value in self.terms)
 
-    def only_name(self) -> str:
-        """The name that the terms ask for, '' when they do not: a watch of one object."""
-        return next((value for field, equal, value in self.terms if field == "metadata.name" and equal), "")
-
     def _value(self, document: Mapping[str, Any], field: str) -> str:
         found: Any = document
         for key in _ALIASES.get((self.kind, field), field).split("."):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from hoplab.api import bodies, deleting, reviews, status, subresources, tables
 from hoplab.api.bodies import Body, Validation
@@ -18,7 +18,6 @@ from hoplab.api.registry import Answer, Registry, Target, WriteOptions, served
 from hoplab.api.resources import SUBRESOURCE_KINDS
 from hoplab.api.tables import Wanted
 
-Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 _VERBS: Mapping[tuple[str, bool], str] = {
     ("GET", True): "get",
     ("PUT", True): "update",

@@ -24,7 +24,6 @@ HASH = "pod-template-hash"
 REVISION = "deployment.kubernetes.io/revision"
 DESIRED = "deployment.kubernetes.io/desired-replicas"
 MOST = "deployment.kubernetes.io/max-replicas"
-CHANGE_CAUSE = "kubernetes.io/change-cause"
 NOT_COPIED = (
     "kubectl.kubernetes.io/last-applied-configuration",
     REVISION,
@@ -112,7 +111,6 @@ class _Rollout:
         template = spec["template"]
         self.current = next((each for each in sets if _same_template(each.obj, template)), None)
         self.annotations = dict(deployment.meta.annotations)
-        self.found_new = False
 
     @property
     def old(self) -> list[_Set]:
@@ -155,7 +153,6 @@ class _Rollout:
     def _make_new(self) -> None:
         """The ReplicaSet of the present template, made when there is none."""
         if self.current is not None:
-            self.found_new = True
             self._revise()
             return
         template = self.deployment.spec["template"]

@@ -67,8 +67,6 @@ class _Writer:
         self._plan, self._options, self._shared = plan, options, shared
         self._locations = [each for host in plan.hosts for each in host.locations]
         self._with_canaries = [each for each in self._locations if each.canary is not None and each.canary.endpoints]
-        self._sticky: dict[str, str] = {}
-        """Upstream -> cookie, of those whose clients stay with an endpoint."""
 
     def lines(self) -> Iterator[str]:
         """The configuration, from top to bottom."""

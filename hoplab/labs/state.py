@@ -26,7 +26,6 @@ from hoplab.errors import CannotRunHere, InputError
 
 FOLDER = "hoplab-labs"
 """Not the name that the lab itself has below /run (hoplab.net.sandbox): there, too, somebody may call lab.py."""
-DEFAULT_NAME = "lab"
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,38}[a-z0-9])?")
 FACTS, CONTROL, KUBECONFIG, LOG = "lab.json", "control", "kubeconfig", "log"
 FILES = frozenset({FACTS, CONTROL, KUBECONFIG, LOG})

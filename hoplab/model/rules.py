@@ -55,7 +55,6 @@ BREAK = Verdict("break")
 NEXT = Verdict("next", "continue")
 ACCEPT = Verdict("accept", "accept")
 DROP = Verdict("drop", "drop")
-RETURN = Verdict("return", "return")
 
 Test = Callable[["State"], bool]
 """A deterministic match."""

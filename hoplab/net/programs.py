@@ -13,7 +13,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -215,8 +215,3 @@ def write_inside(pid: int, path: str, text: str) -> None:
     with open(f"{outside}.new", "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(f"{outside}.new", outside)
-
-
-def ended_by_themselves(programs: Sequence[RunningProgram]) -> list[str]:
-    """What to tell of those that ended though nobody stopped them."""
-    return [fault for fault in (program.fault() for program in programs) if fault]

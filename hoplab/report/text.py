@@ -9,7 +9,7 @@ All text of unknown origin goes through `visible`, and nothing is ever read as m
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -334,9 +334,3 @@ def line_of(columns: int, text: Text) -> RenderableType:
 
 def _tuple(tuple_: Tuple) -> str:
     return f"{endpoint(tuple_.src, tuple_.sport)} → {endpoint(tuple_.dst, tuple_.dport)}"
-
-
-def print_stories(runs: Iterable[RunReport], console: Console, *, verbosity: Verbosity = 0) -> None:
-    """Several runs, one below the other."""
-    for run in runs:
-        print_story(run, console, verbosity=verbosity)

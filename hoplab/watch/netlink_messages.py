@@ -14,7 +14,6 @@ from dataclasses import dataclass
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
 NLM_F_REQUEST = 1
-NLM_F_ACK = 4
 NLM_F_DUMP = 0x300
 NLM_F_CREATE = 0x400
 

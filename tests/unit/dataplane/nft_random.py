@@ -19,7 +19,6 @@ from hoplab.kube.types import (
 
 NODE = Node("node1", ("192.168.0.2", "2001:db8::2"), ("192.168.1.2",), labels={"topology.kubernetes.io/zone": "zone-a"})
 PORTS = (("http", "TCP", 80), ("dns", "UDP", 53), ("assoc", "SCTP", 132))
-ZONES = ("zone-a", "zone-b")
 
 
 @dataclass(frozen=True)
