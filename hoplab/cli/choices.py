@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -50,6 +51,11 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(CLUSTER):
         command = option(command)
     return command
+
+
+def files_option(what: str) -> Decorator:
+    """-f: manifests."""
+    return click.option("-f", "--filename", "files", multiple=True, type=click.Path(path_type=Path), help=what)
 
 
 def lab_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from hoplab.cli.choices import cluster_options
+from hoplab.cli.choices import cluster_options, files_option
 from hoplab.cli.endings import guarded
 from hoplab.errors import HoplabError, InputError
 
@@ -20,14 +20,7 @@ ANSWERS_WITHIN_S = 1.0
 
 @click.command()
 @click.argument("topology", default="cloud")
-@click.option(
-    "-f",
-    "--filename",
-    "files",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Manifests whose objects are there from the start.",
-)
+@files_option("Manifests whose objects are there from the start.")
 @click.option("--name", default="lab", show_default=True, help="What the lab is called.")
 @click.option("-d", "--detach", is_flag=True, help="Return when the lab is ready, and leave it running.")
 @click.option("--addons", "addons", help="Addons that are on from the start, with commas between them.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hoplab.cli.choices import cluster_options, lab_option, namespace_option
+from hoplab.cli.choices import cluster_options, files_option, lab_option, namespace_option
 from hoplab.cli.endings import FAILED, say
 from hoplab.errors import InputError
 
@@ -33,14 +33,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="The JSON document of a run on standard output.")
 @click.option("-v", "--verbose", count=True, help="Tell every flow in full, and every rule that a packet met.")
 @click.option("-q", "--quiet", is_flag=True, help="One line.")
-@click.option(
-    "-f",
-    "--filename",
-    "files",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Trace in a fresh lab with these objects instead.",
-)
+@files_option("Trace in a fresh lab with these objects instead.")
 @click.option("--topology", default="cloud", show_default=True, help="Of the fresh lab.")
 @cluster_options
 @click.pass_obj

@@ -17,6 +17,7 @@ import click
 
 import hoplab
 from hoplab.cli.endings import end_by_signal, guarded
+from hoplab.errors import did_you_mean
 
 COMMANDS: Mapping[str, str] = {
     "scenario": "hoplab.cli.scenario",
@@ -67,10 +68,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Click's own, with a hint."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], COMMANDS, 1, 0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(args[0], COMMANDS)
             raise click.UsageError(f"no command is called {args[0]!r}.{hint} `lab.py --help` lists them.")
         return super().resolve_command(ctx, args)
 

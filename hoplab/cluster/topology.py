@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 from pathlib import Path
@@ -12,6 +11,7 @@ from mininet.topo import Topo
 
 from hoplab.cluster.options import ClusterOptions
 from hoplab.errors import InputError
+from hoplab.kube.schema import nearest
 from hoplab.net.machines import Machine
 
 FOLDER = Path(__file__).resolve().parents[2] / "topologies"
@@ -49,8 +49,7 @@ def build_topology(options: ClusterOptions) -> Topo:
     """The Topo for these options.  Raises InputError for an unknown name or a wrong number of nodes."""
     known = names()
     if options.topology not in known:
-        near = difflib.get_close_matches(options.topology, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        hint = nearest(options.topology, known)
         raise InputError(f"no topology is called {options.topology!r}; there are {', '.join(known)}{hint}")
     maker = _load(options.topology)
     settings: dict[str, Any] = {

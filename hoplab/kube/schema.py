@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
+from hoplab.errors import meant
 from hoplab.kube.formats import REQUIRED, Finding
 from hoplab.kube.problems import Path
 
@@ -122,10 +123,8 @@ def _scalar_fault(value: Any, expected: str) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint at the known word that was probably meant, '' when none is like it."""
-    import difflib  # Only faults need it, and it takes a tenth of the loader's import time.
-
-    near = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = meant(word, known)
+    return f"; did you mean {near}?" if near else ""
 
 
 def describe(value: Any) -> str:

@@ -6,11 +6,9 @@ them, whoever applied or deleted them.  It serves when its workloads are ready.
 
 from __future__ import annotations
 
-import difflib
-
 from hoplab.addons import ADDONS, objects
 from hoplab.cluster.cluster import Cluster
-from hoplab.errors import HoplabError, InputError
+from hoplab.errors import HoplabError, InputError, did_you_mean
 from hoplab.kube.objects import KubeObject
 from hoplab.kube.store import Store
 from hoplab.labs.protocol import Addons
@@ -25,9 +23,7 @@ COUNTED = ("Deployment", "ReplicationController", "ReplicaSet", "StatefulSet")
 def checked(name: str) -> str:
     """The name, if an addon has it.  Raises InputError with the nearest one."""
     if name not in ADDONS:
-        near = difflib.get_close_matches(name, ADDONS, 1, 0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise InputError(f"no addon is called {name!r}.{hint} There are: {', '.join(ADDONS)}")
+        raise InputError(f"no addon is called {name!r}.{did_you_mean(name, ADDONS)} There are: {', '.join(ADDONS)}")
     return name
 
 

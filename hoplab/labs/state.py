@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hoplab.errors import CannotRunHere, InputError
+from hoplab.errors import CannotRunHere, InputError, did_you_mean
 
 FOLDER = "hoplab-labs"
 """Not the name that the lab itself has below /run (hoplab.net.sandbox): there, too, somebody may call lab.py."""
@@ -244,12 +244,8 @@ def choose(name: str | None, top: Path | None = None) -> str:
         check_name(name)
         if name in there:
             return name
-        import difflib
-
-        near = difflib.get_close_matches(name, there, 1, 0.5)
-        hint = f" Did you mean {near[0]}?" if near else ""
         known = f"running: {', '.join(there)}" if there else "none is running; start one with lab.py up"
-        raise InputError(f"no lab is called {name!r}.{hint} ({known})")
+        raise InputError(f"no lab is called {name!r}.{did_you_mean(name, there)} ({known})")
     if not there:
         raise InputError("no lab is running; start one with: lab.py up --detach")
     if len(there) > 1:

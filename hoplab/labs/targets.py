@@ -8,13 +8,12 @@ RFC 3986's brackets around an IPv6 address that a port follows.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from hoplab.errors import InputError
+from hoplab.errors import InputError, meant
 from hoplab.kube.types import Service
 
 Kind = Literal["machine", "pod", "service", "address"]
@@ -57,7 +56,7 @@ def parse(text: str) -> Target:
     if slash:
         kind = PREFIXES.get(kind_word)
         if kind is None:
-            near = difflib.get_close_matches(kind_word, PREFIXES, 1, 0.3)
+            near = meant(kind_word, PREFIXES, 0.3)
             raise _no_target(text, f"{kind_word!r} is no kind of thing here" + _did_you_mean(near, f"/{rest}"))
         name, port = _split(rest, text)
         if not all(name.split("/")) or name.count("/") > (kind != "machine"):
@@ -108,8 +107,8 @@ def _no_target(text: str, why: str) -> InputError:
     return InputError(f"{text!r}: {why}. Expected client, lb, node1, pod/NAME, svc/NAME[:PORT] or an address IP[:PORT]")
 
 
-def _did_you_mean(near: list[str], rest: str = "") -> str:
-    return f". Did you mean {near[0]}{rest}?" if near else ""
+def _did_you_mean(near: str, rest: str = "") -> str:
+    return f". Did you mean {near}{rest}?" if near else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +157,9 @@ class Known:
         if target.kind == "pod":
             there = [p for p in self.places if p.role == "pod"]
             inside = {pod_name(p.name)[1]: p.name for p in there if pod_name(p.name)[0] == namespace}
-            near = difflib.get_close_matches(name, inside, 1, 0.5)
+            near = meant(name, inside, 0.5)
             elsewhere = [p.name for p in there if pod_name(p.name)[1] == name]
-            hint = f". Did you mean {inside[near[0]]}?" if near else ""
+            hint = f". Did you mean {inside[near]}?" if near else ""
             if elsewhere and not near:
                 hint = f". There is one in namespace {pod_name(elsewhere[0])[0]}: say -n {pod_name(elsewhere[0])[0]}"
             known = ", ".join(inside) or "none"
@@ -169,9 +168,9 @@ class Known:
             )
         machines = [place.name for place in self.places if place.role != "pod"]
         candidates = [*machines, *(place.name for place in self.places if place.role == "pod")]
-        near = difflib.get_close_matches(target.name, candidates, 1, 0.5)
+        near = meant(target.name, candidates, 0.5)
         pods = [place.name for place in self.places if place.role == "pod" and place.name == f"pod/{target.name}"]
-        hint = _did_you_mean(pods or near)
+        hint = _did_you_mean(pods[0] if pods else near)
         return InputError(f"the lab has no {target.name!r}{hint} (it has {', '.join(machines)}; pods are pod/NAME)")
 
     def service(self, target: Target, namespace: str) -> Service:
@@ -180,9 +179,9 @@ class Known:
         mine = {s.meta.name: s for s in self.services if s.meta.namespace == namespace}
         if name in mine:
             return mine[name]
-        near = difflib.get_close_matches(name, mine, 1, 0.5)
+        near = meant(name, mine, 0.5)
         elsewhere = [s.meta.namespace for s in self.services if s.meta.name == name]
-        hint = _did_you_mean(near and [f"svc/{near[0]}"])
+        hint = _did_you_mean(near and f"svc/{near}")
         if elsewhere and not near:
             hint = f". There is one in namespace {elsewhere[0]}: say -n {elsewhere[0]}"
         known = ", ".join(mine) or "none"

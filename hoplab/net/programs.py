@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from hoplab.net.files import write_over
 from hoplab.net.zygote import ProgramSpec, SpawnFailed, Zygote
 
 READY_WITHIN_S = 10.0
@@ -210,8 +211,4 @@ def _holds(program: RunningProgram) -> bool:
 
 def write_inside(pid: int, path: str, text: str) -> None:
     """Write a file in the mount namespace of a process, so that whoever reads it sees the old or the new one whole."""
-    outside = f"/proc/{pid}/root{path}"
-    os.makedirs(os.path.dirname(outside), exist_ok=True)
-    with open(f"{outside}.new", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(f"{outside}.new", outside)
+    write_over(f"/proc/{pid}/root{path}", text)

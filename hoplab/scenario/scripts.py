@@ -8,7 +8,6 @@ nothing of a script runs before it was asked for.
 from __future__ import annotations
 
 import ast
-import difflib
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hoplab.errors import InputError
+from hoplab.errors import InputError, did_you_mean
 
 FOLDER = Path(__file__).resolve().parents[2] / "scenarios"
 MANIFESTS = FOLDER / "manifests"
@@ -68,9 +67,7 @@ def find(name: str, folder: Path = FOLDER) -> Path:
         if path.is_file():
             return path
     known = names(folder)
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise InputError(f"no scenario is called {name!r}.{hint} There are: {', '.join(known)}")
+    raise InputError(f"no scenario is called {name!r}.{did_you_mean(name, known)} There are: {', '.join(known)}")
 
 
 def purpose(path: Path) -> str:
