@@ -33,6 +33,21 @@ class Host:
         return [f"{name}: was {before!r}, is {after!r}" for name, before, after in pairs if before != after]
 
 
+def processes_of(word: str) -> list[str]:
+    """Ids of the other processes that live and have this word in the environment that they were started with."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                environment = (entry / "environ").read_bytes()
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if word.encode() in environment and state != "Z":
+                found.append(entry.name)
+    return found
+
+
 def _links() -> Iterable[tuple[str, str]]:
     for link in sorted(Path("/sys/class/net").iterdir()):
         if (link / "ifindex").exists():

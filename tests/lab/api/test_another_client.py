@@ -2,12 +2,12 @@
 
 import random
 import threading
-import time
 
 import pytest
 from kubernetes import client, config, utils, watch
 from kubernetes.stream import stream
 
+from tests import waiting
 from tests.lab.api.rig import PATIENCE_S, Lab
 
 pytestmark = pytest.mark.lab
@@ -35,11 +35,7 @@ def apps(api):
 
 
 def until(condition, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_S:.0f} s"
-        time.sleep(0.01)
-    return found
+    return waiting.until(condition, what, PATIENCE_S)
 
 
 def deployment(name, replicas=2):

@@ -12,11 +12,11 @@ import struct
 import subprocess
 import termios
 import threading
-import time
 import urllib.request
 
 import pytest
 
+from tests import waiting
 from tests.lab.api.rig import PATIENCE_S, Rig, kubectl_path, kubectls
 
 pytestmark = pytest.mark.needs("kubectl")
@@ -72,11 +72,7 @@ def kubectl(request):
 
 
 def until(condition, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_S:.0f} s"
-        time.sleep(0.01)
-    return found
+    return waiting.until(condition, what, PATIENCE_S)
 
 
 def test_a_command_has_its_output_its_errors_and_its_exit_code(rig, kubectl):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenario"))
-
-from labrun import in_sandbox
-
 from hoplab.checks.parse import read_all
+from tests.lab.scenario.labrun import in_sandbox
 
 pytestmark = pytest.mark.lab
 

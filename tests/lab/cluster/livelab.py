@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import pickle
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
-from hoplab.net import sandbox
+from tests.lab.scenario.labrun import in_sandbox
 
 
 def in_lab(use: Callable[[Any], Any], **options: Any) -> Any:
     """What `use(live)` returns, called in process 1 of a fresh sandbox; its exception is raised here."""
-    with tempfile.TemporaryFile() as handed:
 
-        def main() -> int:
-            from hoplab.net.zygote import Zygote
+    def inside() -> Any:
+        from hoplab.net.zygote import Zygote
 
-            zygote = Zygote()
-            from hoplab.cluster.cluster import Cluster
-            from hoplab.cluster.options import ClusterOptions
+        zygote = Zygote()
+        from hoplab.cluster.cluster import Cluster
+        from hoplab.cluster.options import ClusterOptions
 
-            try:
-                cluster = Cluster(zygote, ClusterOptions(**options))
-                cluster.build()
-                outcome = (True, use(Live(cluster)))
-            except Exception as error:
-                import traceback
+        cluster = Cluster(zygote, ClusterOptions(**options))
+        cluster.build()
+        return use(Live(cluster))
 
-                outcome = (False, RuntimeError(f"{error}\n{traceback.format_exc()}"))
-            pickle.dump(outcome, handed)
-            handed.flush()
-            return 0
-
-        code = sandbox.run(main)
-        handed.seek(0)
-        assert code == 0, f"the sandbox ended with {code}"
-        good, value = pickle.load(handed)
-        if not good:
-            raise value
-        return value
+    return in_sandbox(inside)
 
 
 class Live:

@@ -12,10 +12,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from livelab import Live
-
 from hoplab.kube.load import load_document
 from hoplab.kube.objects import KubeObject, object_of
+from tests.lab.cluster.livelab import Live
 
 APPS = ("a", "b", "c")
 MOST_REPLICAS = 3

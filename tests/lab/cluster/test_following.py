@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from livelab import Live, in_lab
+
+from tests.lab.cluster.livelab import Live, in_lab
 
 pytestmark = pytest.mark.lab
 

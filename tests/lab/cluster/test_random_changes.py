@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from livelab import Live, in_lab
-from random_changes import Changes, everything, final_objects, put_all
+
+from tests.lab.cluster.livelab import Live, in_lab
+from tests.lab.cluster.random_changes import Changes, everything, final_objects, put_all
 
 pytestmark = pytest.mark.lab
 COUNT = int(os.environ.get("HOPLAB_RANDOM_CHANGES", "40"))

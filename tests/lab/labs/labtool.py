@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.host import processes_of
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 MANIFESTS = ROOT / "scenarios" / "manifests"
@@ -55,17 +58,7 @@ class User:
 
     def processes(self) -> list[str]:
         """What still runs of all that he started."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and int(entry.name) != os.getpid():
-                try:
-                    environment = (entry / "environ").read_bytes()
-                    state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-                except OSError:
-                    continue
-                if self.word.encode() in environment and state != "Z":
-                    found.append(entry.name)
-        return found
+        return processes_of(self.word)
 
 
 @contextmanager
@@ -77,15 +70,6 @@ def somebody(runtime: Path, prefix: Sequence[str] = ()) -> Iterator[User]:
     finally:
         user("down", "--all")
         until(lambda: not user.processes(), "the end of everything that was started")
-
-
-def until(condition: Callable[[], object], what: str, deadline_s: float = 10.0) -> None:
-    """Wait for something that no event tells, with a deadline."""
-    end = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"waited {deadline_s:g} s for {what}, in vain")
-        os.sched_yield()
 
 
 def hears(terminal: int, words: bytes, deadline_s: float = 20.0) -> bytes:

@@ -8,7 +8,9 @@ import json
 import re
 
 import pytest
-from labtool import MANIFESTS, SEED, somebody, until
+
+from tests.lab.labs.labtool import MANIFESTS, SEED, somebody
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 

@@ -13,7 +13,9 @@ import termios
 from fcntl import ioctl
 
 import pytest
-from labtool import MANIFESTS, ROOT, hears, somebody, until
+
+from tests.lab.labs.labtool import MANIFESTS, ROOT, hears, somebody
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 

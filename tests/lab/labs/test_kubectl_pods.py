@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from labtool import hears, somebody, until
+
+from tests.lab.labs.labtool import hears, somebody
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from labtool import MANIFESTS, ROOT, hears, somebody, until
 
 from tests.host import Host
+from tests.lab.labs.labtool import MANIFESTS, ROOT, hears, somebody
+from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("host_to_itself")]
 

@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from labtool import MANIFESTS, somebody, until
+
+from tests.lab.labs.labtool import MANIFESTS, somebody
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 

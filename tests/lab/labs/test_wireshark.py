@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from labtool import MANIFESTS, ROOT, User, until
+
+from tests.lab.labs.labtool import MANIFESTS, ROOT, User
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 

@@ -1,13 +1,11 @@
 """Pods get their network from the real CNI plugins, by the chapter's own configuration."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenario"))
-from labrun import in_sandbox
+from tests.lab.scenario.labrun import in_sandbox
 
 pytestmark = pytest.mark.lab
 

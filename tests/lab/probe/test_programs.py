@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from hoplab.net.namespaces import Namespace
 from hoplab.net.programs import ProgramFailed, Ready
 from hoplab.net.zygote import NodeSpec, PodSpec, ProgramSpec, SpawnFailed, Zygote
 from hoplab.setup.programs import find
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 InSandbox = Callable[[Callable[[], None]], None]
@@ -65,13 +65,6 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-def within(seconds: float, condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.005)
-
-
 def test_life_and_end_of_small_programs(in_sandbox: InSandbox, tmp_path: Path) -> None:
     def body() -> None:
         zygote, inside = machine()
@@ -108,14 +101,14 @@ def test_life_and_end_of_small_programs(in_sandbox: InSandbox, tmp_path: Path) -
         assert talker.output() == "here\n"
         assert talker.fault() == ""
         os.kill(talker.pid, signal.SIGKILL)
-        within(5, lambda: talker.fault() != "")
+        until(lambda: talker.fault() != "", "news of the program's end", 5)
         assert "was ended by SIGKILL: here" in talker.fault()
 
         # Stopping takes the whole group, and is no fault.
         group = programs.start(zygote, spec(inside, "sh", "-c", "sleep 98 & echo $!; wait"), log, Ready(output=True))
         child = int(group.output())
         group.stop()
-        within(5, lambda: is_gone(child) and is_gone(group.pid))
+        until(lambda: is_gone(child) and is_gone(group.pid), "the end of the whole group", 5)
         assert group.fault() == ""
 
         # With grace, the program may end in its own way.
@@ -181,7 +174,7 @@ def test_the_real_servers_run_and_reload(in_sandbox: InSandbox, tmp_path: Path) 
 
             assert (ask(8080), ask(8081)) == ("one\n", "one\n")
             web.reload({"/etc/web.conf": NGINX.replace("WORDS", "two")})
-            within(5, lambda: ask(8080) == "two\n")
+            until(lambda: ask(8080) == "two\n", "an answer by the new configuration", 5)
         assert '"GET / HTTP/1.1" 200' in web.output()
         for each in (web, proxy, names):
             assert each.ended is None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from labrun import in_sandbox
-
 from hoplab.cluster.options import ClusterOptions
 from hoplab.dataplane.config import ProxyConfig
 from hoplab.kube.load import load
 from hoplab.scenario.faults import manifest
+from tests.lab.scenario.labrun import in_sandbox
 
 
 def in_lab(where, tmp, play, fabric="routes", mode="iptables", given_nodes=()):

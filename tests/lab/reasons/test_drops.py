@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from faultlab import in_lab
 
 from hoplab.scenario.faults import Where
+from tests.lab.reasons.faultlab import in_lab
 
 pytestmark = pytest.mark.lab
 

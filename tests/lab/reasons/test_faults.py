@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextlib
 
 import pytest
-from faultlab import in_lab
 
 from hoplab.kube.types import Node
 from hoplab.scenario.faults import FAULTS, Where
+from tests.lab.reasons.faultlab import in_lab
 
 pytestmark = pytest.mark.lab
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ def in_sandbox(function: Callable[[], Any]) -> Any:
 
 
 def handed_over(error: Exception) -> Exception:
-    """The error itself where pickle can make it again, else one with its name and words."""
+    """The error itself where pickle can make it again, else one with its name and words; with its trace as a note."""
+    where = traceback.format_exc()
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+        error = RuntimeError(f"{type(error).__name__}: {error}")
+    error.add_note(where)
     return error
 
 

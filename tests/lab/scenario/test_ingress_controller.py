@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from labrun import run_scenario
+
+from tests.lab.scenario.labrun import run_scenario
 
 pytestmark = [pytest.mark.lab, pytest.mark.needs("nginx")]
 

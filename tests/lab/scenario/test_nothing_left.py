@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.host import processes_of
+from tests.waiting import until
+
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("host_to_itself")]
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,27 +52,9 @@ def _lines(argv):
     return [line.partition("valid_lft")[0] for line in output.splitlines()]
 
 
-def processes_of(word):
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                environment = (entry / "environ").read_bytes()
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:
-                continue
-            if word.encode() in environment and state != "Z":
-                found.append(entry.name)
-    return found
-
-
 def wait_until_gone(word, deadline_s=10.0):
-    """The kernel ends a PID namespace in its own time; a condition with a deadline, looked at again and again."""
-    end = time.monotonic() + deadline_s
-    while processes_of(word):
-        if time.monotonic() > end:
-            pytest.fail(f"still running: {processes_of(word)}")
-        os.sched_yield()
+    """The kernel ends a PID namespace in its own time."""
+    until(lambda: not processes_of(word), "the end of everything that was started", deadline_s)
 
 
 def start(word, captures, **options):

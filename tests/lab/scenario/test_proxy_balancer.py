@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from labrun import run_scenario
 
 from hoplab.report.json_report import to_document
+from tests.lab.scenario.labrun import run_scenario
 
 pytestmark = [pytest.mark.lab, pytest.mark.needs("haproxy")]
 SICK = "a node whose health check fails gets no new flow"

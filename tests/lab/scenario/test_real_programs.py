@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from labrun import run_scenario
 
 from hoplab.errors import CannotRunHere
+from tests.lab.scenario.labrun import run_scenario
 
 pytestmark = [pytest.mark.lab, pytest.mark.needs("nginx")]
 

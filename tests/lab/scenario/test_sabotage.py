@@ -5,10 +5,10 @@ them is held to that as well.
 """
 
 import pytest
-from labrun import run_scenario
 
 from hoplab.net.netlink import write_sysctls
 from hoplab.net.podconfig import wrong_source_rules
+from tests.lab.scenario.labrun import run_scenario
 
 pytestmark = pytest.mark.lab
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from labrun import run_scenario
 
 from hoplab.cluster.ingress import exchanged, workers
 from hoplab.ingress import nginx
 from hoplab.scenario import scripts
+from tests.lab.scenario.labrun import run_scenario
 
 pytestmark = pytest.mark.lab
 

@@ -1,13 +1,10 @@
 """The observer on a real network: what happens is seen, at once and whole, or told as lost."""
 
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scenario"))
-from labrun import in_sandbox
+from tests.lab.scenario.labrun import in_sandbox
 
 pytestmark = pytest.mark.lab
 

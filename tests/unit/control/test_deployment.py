@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from imaginary_cluster import Imaginary, workload
 
 from hoplab.control import pods as podlib
 from hoplab.control.plan import amount, condition
+from tests.unit.control.imaginary_cluster import Imaginary, workload
 
 
 def images(cluster: Imaginary) -> list[str]:

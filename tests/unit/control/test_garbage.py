@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from imaginary_cluster import Imaginary, workload
 
 from hoplab.control.pods import controller_of
 from hoplab.kube.load import load_document
 from hoplab.kube.store import NotFound
+from tests.unit.control.imaginary_cluster import Imaginary, workload
 
 
 def kinds(cluster: Imaginary) -> set[str]:

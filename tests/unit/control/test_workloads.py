@@ -6,12 +6,12 @@ import random
 from typing import Any
 
 import pytest
-from imaginary_cluster import Imaginary, template, workload
 
 from hoplab.control import pods as podlib
 from hoplab.control.placing import Board, fits
 from hoplab.kube.load import load_document
 from hoplab.kube.objects import KubeObject, object_of
+from tests.unit.control.imaginary_cluster import Imaginary, template, workload
 
 KINDS = ["ReplicationController", "ReplicaSet", "Deployment", "StatefulSet"]
 
