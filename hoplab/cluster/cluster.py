@@ -27,8 +27,9 @@ from hoplab.cluster.controllers import Controllers
 from hoplab.cluster.etcfiles import cluster_dns
 from hoplab.cluster.kubelet import Kubelets
 from hoplab.cluster.machines import local_endpoints, merged, node_of, prefix_of
-from hoplab.cluster.node import NodeAgent, PodOnNode, cloud_cni_config
+from hoplab.cluster.node import NodeAgent, PodOnNode
 from hoplab.cluster.options import CLUSTER_CIDR, NODE_PORTS, ClusterOptions
+from hoplab.cluster.podnetworks import chapter_cni_config, cloud_cni_config
 from hoplab.cluster.publishing import Publisher
 from hoplab.cluster.reach import Reach
 from hoplab.cluster.recorder import Recorder
@@ -36,7 +37,7 @@ from hoplab.cluster.responders import Responders
 from hoplab.cluster.rewriting import rewritten
 from hoplab.cluster.runtime import ContainerRuntime
 from hoplab.cluster.standin_pods import StandIns, route_stand_in
-from hoplab.cluster.topology import build_topology, chapter_cni_config
+from hoplab.cluster.topology import build_topology
 from hoplab.cluster.typed import Typed
 from hoplab.dataplane.rules import families_of
 from hoplab.dns.records import PodAddresses

@@ -9,12 +9,10 @@ nothing, and every step can be repeated.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-import json
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +21,7 @@ from hoplab.cluster import health
 from hoplab.cluster.containers import kind_of
 from hoplab.cluster.images import program
 from hoplab.cluster.pod_values import Place
+from hoplab.cluster.podnetworks import ROUTED, routed_cni_config
 from hoplab.cluster.proxy import KubeProxy
 from hoplab.cluster.runtime import ContainerRuntime, RunningPod
 from hoplab.cluster.standins import holds, is_stand_in
@@ -77,58 +76,6 @@ def container_id(pod: Pod) -> str:
     """64 hex digits as a runtime gives them; made from the pod's name, or taken from hoplab.dev/container-id."""
     given = pod.meta.annotations.get("hoplab.dev/container-id", "")
     return given or hashlib.sha256(f"{pod.meta.namespace}/{pod.meta.name}/{pod.meta.uid}".encode()).hexdigest()
-
-
-def cloud_cni_config(pod_cidrs: Sequence[str], mtu: int, reserved: Collection[str] = ()) -> str:
-    """The configuration that the lab gives a node of a cloud: bridge and host-local, routed, hairpin on (pure).
-
-    The bridge has the first address of each subnet, or the last one that is not `reserved` for a pod.
-    """
-    families = {ipaddress.ip_network(cidr).version for cidr in pod_cidrs}
-    routes = [{"dst": "0.0.0.0/0"}] * (4 in families) + [{"dst": "::/0"}] * (6 in families)
-    bridge = {
-        "type": "bridge",
-        "bridge": "cni0",
-        "mtu": mtu,
-        "isGateway": True,
-        "hairpinMode": True,
-        "ipMasq": False,
-        "ipam": {"type": "host-local", "ranges": [[_range(cidr, reserved)] for cidr in pod_cidrs], "routes": routes},
-    }
-    return json.dumps({"cniVersion": "1.0.0", "name": "hoplab", "plugins": [bridge]}, indent=1) + "\n"
-
-
-def _range(cidr: str, reserved: Collection[str]) -> dict[str, str]:
-    network = ipaddress.ip_network(cidr, strict=False)
-    if str(network[1]) not in reserved:
-        return {"subnet": cidr}
-    last = min(network.num_addresses, 1 << 16) - (2 if network.version == 4 else 1)
-    gateway = next((a for a in (str(network[n]) for n in range(last, 1, -1)) if a not in reserved), str(network[1]))
-    return {"subnet": cidr, "gateway": gateway}
-
-
-ROUTED = "hoplab-routed"
-"""Name of the network of pods whose address lies in no pod subnet."""
-
-
-def routed_cni_config(address: str, mtu: int) -> NetworkConfig:
-    """For a pod whose address is none of its node's subnet: a point-to-point link and a host route (pure).
-
-    ptp replaces the route of a subnet, so there has to be one, as small as can be; a default route it would set before
-    the gateway can be reached, so `attach` does that afterwards.
-    """
-    ipv6 = ":" in address
-    ipam = {
-        "type": "static",
-        "addresses": [
-            {
-                "address": f"{address}/{127 if ipv6 else 31}",
-                "gateway": "fe80::ecee:eeff:feee:eeee" if ipv6 else "169.254.1.1",
-            }
-        ],
-    }
-    plugin = {"type": "ptp", "mtu": mtu, "ipMasq": False, "ipam": ipam}
-    return NetworkConfig("(the lab's own)", ROUTED, "1.0.0", (plugin,))
 
 
 class NodeAgent:

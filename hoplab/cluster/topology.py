@@ -16,29 +16,6 @@ from hoplab.net.machines import Machine
 
 FOLDER = Path(__file__).resolve().parents[2] / "topologies"
 
-CHAPTER_CNI = {
-    "name": "rkt.kubernetes.io",
-    "type": "bridge",
-    "bridge": "mybridge",
-    "mtu": 1460,
-    "addIf": "true",
-    "isGateway": True,
-    "ipMasq": True,
-    "ipam": {
-        "type": "host-local",
-        "subnet": "10.1.0.0/16",
-        "gateway": "10.1.0.1",
-        "routes": [{"dst": "0.0.0.0/0"}],
-    },
-}
-
-
-def chapter_cni_config() -> str:
-    """The chapter's k8s.conf, as it is printed there."""
-    import json
-
-    return json.dumps(CHAPTER_CNI, indent=1) + "\n"
-
 
 def names() -> list[str]:
     """Topologies there are."""

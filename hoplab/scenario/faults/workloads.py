@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hoplab.cluster.node import cloud_cni_config
+from hoplab.cluster.podnetworks import cloud_cni_config
 from hoplab.net.netlink import write_sysctls
 from hoplab.net.podconfig import Listener, ServerConfig
 from hoplab.scenario.faults.kinds import (
