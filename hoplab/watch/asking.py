@@ -29,9 +29,9 @@ from hoplab.reasons.facts import (
 )
 from hoplab.reasons.questions import questions, whole
 from hoplab.watch import counters, rtnetlink
+from hoplab.watch.connections import dump_conntrack
 from hoplab.watch.drops import Drops
 from hoplab.watch.netlink_messages import NLMSG_DONE, NLMSG_ERROR
-from hoplab.watch.observer import dump_conntrack
 
 FORWARDING = ("node", "router", "balancer")
 _SYSCTLS = (

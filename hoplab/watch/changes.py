@@ -14,9 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hoplab.net.namespaces import Namespace
-from hoplab.watch.netlink_messages import attributes, messages, request
+from hoplab.watch.netlink_messages import NETLINK_NETFILTER, attributes, messages, request
 
-NETLINK_NETFILTER = 12
 NFNL_SUBSYS_NFTABLES = 10
 NFT_MSG_NEWGEN, NFT_MSG_GETGEN = 15, 16
 NFTA_GEN_ID = 1

@@ -16,6 +16,9 @@ NLMSG_DONE = 3
 NLM_F_REQUEST = 1
 NLM_F_DUMP = 0x300
 NLM_F_CREATE = 0x400
+NETLINK_NETFILTER = 12
+LARGEST_DATAGRAM = 1 << 16
+"""Bytes that are read at once: a dump comes in pieces of 32 KiB at most."""
 
 _HEADER = struct.Struct("=IHHII")
 _NFGEN = struct.Struct("!BBH")

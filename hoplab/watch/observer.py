@@ -8,14 +8,11 @@ What a socket could not keep is counted and becomes part of the evidence.
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from hoplab.hops.evidence import (
     BaseChain,
@@ -29,25 +26,28 @@ from hoplab.hops.evidence import (
     TraceEvent,
 )
 from hoplab.net.loop import DeadlinePassed, Loop
-from hoplab.net.namespaces import CommandFailed, Namespace
+from hoplab.net.namespaces import Namespace
 from hoplab.net.netlink import Netlink
 from hoplab.watch import conntrack, rule_texts
-from hoplab.watch.netlink_messages import NLMSG_DONE, NLMSG_ERROR, error_code, messages
+from hoplab.watch.connections import delete_conntrack, dump_conntrack
+from hoplab.watch.netlink_messages import LARGEST_DATAGRAM, NETLINK_NETFILTER, messages
 from hoplab.watch.ring import FrameRing, ring_socket
 from hoplab.watch.trace import NFNLGRP_NFTRACE, parse_trace
+from hoplab.watch.trace_rules import (
+    NO_TRACE,
+    TRACE_TABLE,
+    Tracing,
+    finish_loading,
+    load_rules,
+    start_loading,
+    trace_rules,
+)
 
-NETLINK_NETFILTER = 12
 SOL_NETLINK = 270
 NETLINK_ADD_MEMBERSHIP = 1
 SO_RCVBUFFORCE = 33
 RECEIVE_BUFFER = 64 << 20
-LARGEST_DATAGRAM = 1 << 16
 MOST_ROUNDS = 10
-
-TRACE_TABLE = "hoplab_watch"
-NO_TRACE = f"table inet {TRACE_TABLE} {{}}\ndelete table inet {TRACE_TABLE}\n"
-"""The nft text that takes tracing away, whether or not it is there."""
-Tracing = Literal["all", "opening"]
 
 RING_SLOTS: Mapping[str, int] = {"pod": 512, "host": 512, "router": 512, "switch": 2048}
 """Frames a ring holds, by role; everything not named forwards for others and gets DEFAULT_SLOTS."""
@@ -57,25 +57,6 @@ DEFAULT_SLOTS = 1024
 def ring_slots(namespace: Namespace) -> int:
     """Frames that the ring of a namespace should hold (pure)."""
     return RING_SLOTS.get(namespace.role, DEFAULT_SLOTS)
-
-
-def trace_rules(tracing: Tracing) -> str:
-    """The nft text that switches tracing on in one namespace (pure).
-
-    "opening": only packets that open or refuse something (TCP SYN and RST, and all
-    that is not TCP), which are the ones that rules decide on; the rest of a connection
-    follows its conntrack entry.  "all" is for lessons about that rest.
-    """
-    wanted = {
-        "all": ["meta nftrace set 1"],
-        "opening": ["tcp flags & (syn | rst) != 0 meta nftrace set 1", "meta l4proto != tcp meta nftrace set 1"],
-    }[tracing]
-    rules = "".join(f"\t\t{rule}\n" for rule in wanted)
-    chains = "".join(
-        f"\tchain {hook} {{\n\t\ttype filter hook {hook} priority -400; policy accept;\n{rules}\t}}\n"
-        for hook in ("prerouting", "output")
-    )
-    return f"{NO_TRACE}table inet {TRACE_TABLE} {{\n{chains}}}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +191,8 @@ class Observer:
 
     def add(self, targets: Sequence[Target]) -> None:
         """Watch further namespaces."""
-        loading = self._start_trace_rules([target.namespace for target in targets if target.trace])
+        traced = [target.namespace for target in targets if target.trace]
+        loading = start_loading(traced, trace_rules(self.tracing))
         for target in targets:
             watched = self._watched[target.namespace.name] = _Watched(target)
             watched.readers[watched.ring.fileno()] = self._frame_reader(watched)
@@ -220,7 +202,7 @@ class Observer:
                 watched.readers[watched.conntrack.fileno()] = self._conntrack_reader(watched, watched.conntrack)
             for fd, reader in watched.readers.items():
                 self._loop.register(fd, reader)
-        self._finish_trace_rules(loading)
+        finish_loading(loading)
 
     def remove(self, name: str) -> None:
         """Stop watching a namespace; what was seen in it stays."""
@@ -239,33 +221,12 @@ class Observer:
         if tracing != self.tracing:
             self.tracing = tracing
             traced = [w.target.namespace for w in self._watched.values() if w.target.trace]
-            self._finish_trace_rules(self._start_trace_rules(traced))
+            load_rules(traced, trace_rules(self.tracing))
 
     def stop_tracing(self) -> None:
         """Take the rules that trace out of every namespace: nothing of the observer stays in them."""
         traced = [w.target.namespace for w in self._watched.values() if w.target.trace]
-        self._finish_trace_rules(self._start_trace_rules(traced, NO_TRACE))
-
-    def _start_trace_rules(
-        self, namespaces: Sequence[Namespace], text: str = ""
-    ) -> list[tuple[Namespace, subprocess.Popen[str]]]:
-        started = []
-        for ns in namespaces:
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-            process = ns.popen(["nft", "-f", "-"], **pipes)
-            if process.stdin is not None:
-                process.stdin.write(text or trace_rules(self.tracing))
-                process.stdin.close()
-                process.stdin = None
-            started.append((ns, process))
-        return started
-
-    @staticmethod
-    def _finish_trace_rules(started: Sequence[tuple[Namespace, subprocess.Popen[str]]]) -> None:
-        for ns, process in started:
-            output, _ = process.communicate(timeout=30)
-            if process.returncode != 0:
-                raise CommandFailed(ns.name, ["nft", "-f", "-"], process.returncode, output)
+        load_rules(traced, NO_TRACE)
 
     # The loop
 
@@ -462,42 +423,6 @@ class Observer:
     def delete_conntrack(self, entry: ConntrackEvent) -> bool:
         """Delete one entry; False when it is gone already."""
         return delete_conntrack(self._watched[entry.node].target.namespace, entry)
-
-
-def dump_conntrack(namespace: Namespace) -> list[ConntrackEvent]:
-    """Every conntrack entry of a namespace.  Raises OSError."""
-    found: list[ConntrackEvent] = []
-    with _asking(namespace, conntrack.dump_request()) as opened:
-        while True:
-            for message in messages(opened.recv(LARGEST_DATAGRAM)):
-                if message.kind == NLMSG_DONE:
-                    return found
-                if message.kind == NLMSG_ERROR:
-                    raise OSError(error_code(message), f"{namespace.name}: conntrack dump refused")
-                event = conntrack.parse_conntrack(message, namespace.name, time.time_ns(), dump=True)
-                if event is not None:
-                    found.append(event)
-
-
-def delete_conntrack(namespace: Namespace, entry: ConntrackEvent) -> bool:
-    """Delete one entry; False when there is none such.  Raises OSError for anything else."""
-    with _asking(namespace, conntrack.delete_request(entry)) as opened:
-        for message in messages(opened.recv(LARGEST_DATAGRAM)):
-            code = error_code(message) if message.kind == NLMSG_ERROR else 0
-            if code == errno.ENOENT:
-                return False
-            if code:
-                raise OSError(code, f"{namespace.name}: delete conntrack entry: {os.strerror(code)}")
-    return True
-
-
-def _asking(namespace: Namespace, request: bytes) -> socket.socket:
-    with namespace.entered():
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-    opened.bind((0, 0))
-    opened.settimeout(5)
-    opened.sendto(request, (0, 0))
-    return opened
 
 
 def frame_of(number: int, raw: RawFrame) -> Frame:

@@ -127,7 +127,7 @@ def test_rules_are_named_by_their_own_tools_text():
 
 def test_connections_come_change_and_go():
     def act(observer, left, right):
-        from hoplab.watch.observer import delete_conntrack, dump_conntrack
+        from hoplab.watch.connections import delete_conntrack, dump_conntrack
 
         right.run(["iptables", "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW", "-j", "ACCEPT"])
         datagram(left, "10.9.0.2", b"tracked")
