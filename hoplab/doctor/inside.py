@@ -21,7 +21,8 @@ from hoplab.net.namespaces import CommandFailed, Namespace
 from hoplab.net.netlink import Netlink, NetlinkFailed, write_sysctls
 from hoplab.net.zygote import NodeSpec, SpawnFailed, Zygote
 from hoplab.watch.drops import Drops
-from hoplab.watch.observer import Observer, Target
+from hoplab.watch.observer import Observer
+from hoplab.watch.watched import Target
 
 HERE, THERE = "192.0.2.1", "192.0.2.2"
 PORT = 7

@@ -26,8 +26,9 @@ from hoplab.labs.running import RunningLab
 from hoplab.net.namespaces import Namespace
 from hoplab.net.netlink import Netlink
 from hoplab.report.pcapng import PcapngWriter
-from hoplab.watch.observer import RawFrame, frame_of, interfaces_of, ring_slots
+from hoplab.watch.observer import RawFrame, frame_of
 from hoplab.watch.ring import FrameRing, ring_socket
+from hoplab.watch.watched import interfaces_of, ring_slots
 
 AT_ONCE = MOST_DESCRIPTORS // 2
 """Rings that go with one message."""

@@ -32,7 +32,8 @@ from hoplab.scenario.foretelling import Foreteller
 from hoplab.scenario.inquiry import Inquiry
 from hoplab.scenario.notes import Note, silent
 from hoplab.scenario.sent import Sent
-from hoplab.watch.observer import Observer, Target
+from hoplab.watch.observer import Observer
+from hoplab.watch.watched import Target
 
 if TYPE_CHECKING:
     from hoplab.probe.dns_messages import Message

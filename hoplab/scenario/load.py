@@ -25,7 +25,7 @@ from hoplab.hops.packet import read_frame
 from hoplab.kube.load import load
 from hoplab.kube.objects import KubeObject
 from hoplab.scenario.lab import Destination, Lab
-from hoplab.watch.observer import Target
+from hoplab.watch.watched import Target
 
 PROGRAM = Path(__file__).resolve().parents[1] / "probe" / "loadgen.py"
 RST = 4

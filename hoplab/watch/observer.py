@@ -11,7 +11,7 @@ import errno
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hoplab.hops.evidence import (
@@ -26,13 +26,10 @@ from hoplab.hops.evidence import (
     TraceEvent,
 )
 from hoplab.net.loop import DeadlinePassed, Loop
-from hoplab.net.namespaces import Namespace
-from hoplab.net.netlink import Netlink
 from hoplab.watch import conntrack, rule_texts
 from hoplab.watch.connections import delete_conntrack, dump_conntrack
-from hoplab.watch.netlink_messages import LARGEST_DATAGRAM, NETLINK_NETFILTER, messages
-from hoplab.watch.ring import FrameRing, ring_socket
-from hoplab.watch.trace import NFNLGRP_NFTRACE, parse_trace
+from hoplab.watch.netlink_messages import LARGEST_DATAGRAM, messages
+from hoplab.watch.trace import parse_trace
 from hoplab.watch.trace_rules import (
     NO_TRACE,
     TRACE_TABLE,
@@ -42,32 +39,9 @@ from hoplab.watch.trace_rules import (
     start_loading,
     trace_rules,
 )
+from hoplab.watch.watched import Target, Watched
 
-SOL_NETLINK = 270
-NETLINK_ADD_MEMBERSHIP = 1
-SO_RCVBUFFORCE = 33
-RECEIVE_BUFFER = 64 << 20
 MOST_ROUNDS = 10
-
-RING_SLOTS: Mapping[str, int] = {"pod": 512, "host": 512, "router": 512, "switch": 2048}
-"""Frames a ring holds, by role; everything not named forwards for others and gets DEFAULT_SLOTS."""
-DEFAULT_SLOTS = 1024
-
-
-def ring_slots(namespace: Namespace) -> int:
-    """Frames that the ring of a namespace should hold (pure)."""
-    return RING_SLOTS.get(namespace.role, DEFAULT_SLOTS)
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A namespace to watch: its frames always, its rules and connection tracking where it has any."""
-
-    namespace: Namespace
-    trace: bool = False
-    conntrack: bool = False
-    slots: int = 0
-    """Frames that its ring holds, 0: what its role needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,67 +53,6 @@ class Mark:
     conntrack: int
 
 
-def interfaces_of(node: str, netlink: Netlink) -> list[Interface]:
-    """The interfaces of a namespace, as evidence has them."""
-    return [
-        Interface(node, name, link["index"], link["mac"], link["mtu"], link["kind"])
-        for name, link in netlink.links().items()
-    ]
-
-
-class _Watched:
-    """What is open for one target."""
-
-    def __init__(self, target: Target) -> None:
-        self.target = target
-        slots = target.slots or ring_slots(target.namespace)
-        self.ring = FrameRing(ring_socket(target.namespace, slots), slots)
-        self.netlink = Netlink(target.namespace)
-        self.interfaces: dict[int, Interface] = {}
-        self.readers: dict[int, Callable[[], None]] = {}
-        """What reads each of its sockets, by descriptor."""
-        self.trace = self.conntrack = None
-        if target.trace:
-            self.trace = _subscribe(target.namespace, (NFNLGRP_NFTRACE,))
-        if target.conntrack:
-            self.conntrack = _subscribe(target.namespace, conntrack.GROUPS)
-        self.learn_interfaces()
-
-    def learn_interfaces(self) -> None:
-        for interface in interfaces_of(self.target.namespace.name, self.netlink):
-            self.interfaces[interface.index] = interface
-
-    def interface_name(self, index: int) -> str:
-        """The name behind an index; asks again for one that came since."""
-        if index not in self.interfaces:
-            self.learn_interfaces()
-        known = self.interfaces.get(index)
-        return known.name if known else f"if{index}"
-
-    def sockets(self) -> list[FrameRing | socket.socket]:
-        return [part for part in (self.ring, self.trace, self.conntrack) if part is not None]
-
-    def close(self) -> None:
-        for part in self.sockets():
-            part.close()
-        self.netlink.close()
-
-
-def _subscribe(namespace: Namespace, groups: Sequence[int]) -> socket.socket:
-    with namespace.entered():
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-    opened.setblocking(False)
-    try:
-        opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    except PermissionError:
-        # An ordinary user is held to net.core.rmem_max: what does not fit is told as a loss.
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    opened.bind((0, 0))
-    for group in groups:
-        opened.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
-    return opened
-
-
 RawFrame = tuple[int, str, str, str, bytes, int]
 """time, node, interface, packet type, bytes, length"""
 
@@ -149,7 +62,7 @@ class Observer:
 
     def __init__(self, targets: Sequence[Target] = ()) -> None:
         self._targets = list(targets)
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, Watched] = {}
         self._loop = Loop()
         self._callbacks: dict[str, list[Callable[[Frame], None]]] = {}
         self._frames: list[Frame] = []
@@ -194,7 +107,7 @@ class Observer:
         traced = [target.namespace for target in targets if target.trace]
         loading = start_loading(traced, trace_rules(self.tracing))
         for target in targets:
-            watched = self._watched[target.namespace.name] = _Watched(target)
+            watched = self._watched[target.namespace.name] = Watched(target)
             watched.readers[watched.ring.fileno()] = self._frame_reader(watched)
             if watched.trace is not None:
                 watched.readers[watched.trace.fileno()] = self._trace_reader(watched, watched.trace)
@@ -268,7 +181,7 @@ class Observer:
 
     # Readers
 
-    def _frame_reader(self, watched: _Watched) -> Callable[[], None]:
+    def _frame_reader(self, watched: Watched) -> Callable[[], None]:
         node = watched.target.namespace.name
         kept = self._unnumbered
         callbacks = self._callbacks.setdefault(node, [])
@@ -285,7 +198,7 @@ class Observer:
 
         return read
 
-    def _trace_reader(self, watched: _Watched, opened: socket.socket) -> Callable[[], None]:
+    def _trace_reader(self, watched: Watched, opened: socket.socket) -> Callable[[], None]:
         node = watched.target.namespace.name
 
         def read() -> None:
@@ -300,7 +213,7 @@ class Observer:
 
         return read
 
-    def _conntrack_reader(self, watched: _Watched, opened: socket.socket) -> Callable[[], None]:
+    def _conntrack_reader(self, watched: Watched, opened: socket.socket) -> Callable[[], None]:
         node = watched.target.namespace.name
 
         def read() -> None:
@@ -327,12 +240,12 @@ class Observer:
                 # The kernel tells that it had to drop events, not how many: count the times.
                 self._losses[node, source] = self._losses.get((node, source), 0) + 1
 
-    def _take(self, watched: _Watched) -> None:
+    def _take(self, watched: Watched) -> None:
         """Read what is there without waiting."""
         for reader in watched.readers.values():
             reader()
 
-    def _count_losses(self, watched: _Watched) -> None:
+    def _count_losses(self, watched: Watched) -> None:
         node = watched.target.namespace.name
         lost = watched.ring.lost()
         if lost:

@@ -16,7 +16,8 @@ def with_two_hosts(act, **observing):
         from hoplab.net.namespaces import Namespace
         from hoplab.net.netlink import Netlink
         from hoplab.net.zygote import NodeSpec, Zygote
-        from hoplab.watch.observer import Observer, Target
+        from hoplab.watch.observer import Observer
+        from hoplab.watch.watched import Target
 
         zygote = Zygote()
         pids = zygote.nodes([NodeSpec("left"), NodeSpec("right")])
@@ -43,7 +44,8 @@ def datagram(namespace, to, payload, port=7):
 
 def test_the_first_packet_after_open_is_always_seen():
     def act(observer, left, right):
-        from hoplab.watch.observer import Observer, Target
+        from hoplab.watch.observer import Observer
+        from hoplab.watch.watched import Target
 
         datagram(left, "10.9.0.2", b"resolve the neighbour first")
         seen = 0
