@@ -13,62 +13,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
 
-from hoplab.checks.kube_proxy import KUBE_PROXY, proxy_config
+from hoplab.checks.fields import FIELDS, OUTCOMES, WORDS
+from hoplab.checks.kube_proxy import proxy_config
 from hoplab.checks.spec import CheckFile, Expect, FlowSpec, Key, Place, Source, Step, Target
+from hoplab.checks.targets import split_port, target
 from hoplab.cluster.options import ClusterOptions
 from hoplab.dataplane.config import ProxyConfig, ProxyMode
 from hoplab.kube.defaults import CLUSTER_SCOPED
 from hoplab.kube.load import load_documents, load_files, read_text
 from hoplab.kube.objects import KubeObject, Loaded
 from hoplab.kube.problems import ManifestError, Path, Problem, field_name
-from hoplab.kube.schema import Table, check_fields, nearest
+from hoplab.kube.schema import check_fields, nearest
 from hoplab.kube.together import check_together, overlapping
 from hoplab.kube.types import Node
 from hoplab.kube.yaml_reader import Document, read_yaml
 
 SERVICES6 = "fd00:10:96::/112"
 """Where cluster IPs come from that nobody asked for, in a cluster with IPv6."""
-PROTOCOLS = ("tcp", "udp", "icmp")
-OUTCOMES = ("accepted", "rejected", "dropped", "unhandled")
-
-FIELDS: Table = {
-    "file": {
-        "topology": "str",
-        "nodes": "[@node]",
-        "kubeProxy": "@kubeProxy",
-        "balancer": "@balancer",
-        "fabric": "str",
-        "seed": "int",
-        "manifests": "[str]",
-        "objects": "[dict]",
-        "flows": "[dict]!",
-    },
-    "node": {
-        "name": "str!",
-        "address": "str!",
-        "addresses": "[str]",
-        "podCIDR": "str!",
-        "podCIDRs": "[str]",
-        "labels": "{str}",
-    },
-    **KUBE_PROXY,
-    "balancer": {"algorithm": "str", "mode": "str"},
-    "flow": {"name": "str!", "from": "any!", "to": "str!", "via": "str", "expect": "@expect!"},
-    "from": {"address": "str!", "behind": "str!"},
-    "expect": {"outcome": "str", "endpoints": "[str]", "spread": "any", "masqueraded": "bool", "hops": "[str]"},
-    "after": {"after": "[dict]!"},
-    "apply": {"apply": "any!"},
-    "delete": {"delete": "@key!"},
-    "key": {"kind": "str!", "name": "str!", "namespace": "str"},
-}
-
-WORDS: Mapping[tuple[str, ...], tuple[str, ...]] = {
-    ("fabric",): ("routes", "vxlan"),
-    ("kubeProxy", "mode"): ("iptables", "nftables"),
-    ("kubeProxy", "kubernetes"): ("1.33", "1.7"),
-    ("balancer", "algorithm"): ("hash", "round-robin"),
-    ("balancer", "mode"): ("nat", "passthrough"),
-}
 
 
 def read(path: FilePath | str) -> CheckFile:
@@ -396,42 +357,9 @@ class _Parser:
 
     def _endpoint(self, text: str, path: Path) -> tuple[str, int] | None:
         try:
-            address, port = _split_port(text)
+            address, port = split_port(text)
             ip = ipaddress.ip_address(address)
         except ValueError:
             self._problem(path, f"expected ADDRESS:PORT, found {text!r}")
             return None
         return str(ip), port
-
-
-def target(text: str) -> Target:
-    """`node1:32261/tcp`, `10.0.0.5:80`, `[fd00::1]:53/udp`, `svc/a:80`, `pod/d/icmp`.  Raises ValueError."""
-    place, slash, last = text.rpartition("/")
-    protocol, rest = (last, place) if slash and last in PROTOCOLS else ("tcp", text)
-    if last in ("sctp", "SCTP"):
-        raise ValueError(f"{text!r}: probes speak {', '.join(PROTOCOLS)}; SCTP rules can be read with `lab.py rules`")
-    if last.lower() in PROTOCOLS and last not in PROTOCOLS:
-        raise ValueError(f"{text!r}: write the protocol in small letters: {last.lower()}")
-    if protocol == "icmp":
-        if not rest:
-            raise ValueError(f"expected a name or an address before /icmp, found {text!r}")
-        return Target(rest.strip("[]"), 0, "icmp")
-    if rest.startswith("svc/"):
-        service, _, port_name = rest.partition(":")
-        if not port_name.isdigit() and (port_name or ":" not in rest):
-            return Target(service, 0, protocol, port_name)  # type: ignore[arg-type]
-    try:
-        name, port = _split_port(rest)
-    except ValueError:
-        raise ValueError(f"expected NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL, found {text!r}") from None
-    return Target(name, port, protocol)  # type: ignore[arg-type]
-
-
-def _split_port(text: str) -> tuple[str, int]:
-    name, colon, port = text.rpartition(":")
-    bracketed = name.startswith("[") and name.endswith("]")
-    if not colon or not name or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(text)
-    if ":" in name and not bracketed:
-        raise ValueError(text)
-    return (name[1:-1] if bracketed else name), int(port)

@@ -24,7 +24,8 @@ from hoplab.hops.evidence import Frame
 from hoplab.hops.packet import read_frame
 from hoplab.kube.load import load
 from hoplab.kube.objects import KubeObject
-from hoplab.scenario.lab import Destination, Lab
+from hoplab.scenario.ends import Destination
+from hoplab.scenario.lab import Lab
 from hoplab.watch.watched import Target
 
 PROGRAM = Path(__file__).resolve().parents[1] / "probe" / "loadgen.py"

@@ -6,8 +6,9 @@ import textwrap
 
 import pytest
 
-from hoplab.checks.parse import parse, read_all, target
+from hoplab.checks.parse import parse, read_all
 from hoplab.checks.spec import Expect, Key, Source, Target
+from hoplab.checks.targets import target
 from hoplab.dataplane.config import Conntrack
 from hoplab.kube.load import load_files
 from hoplab.kube.problems import ManifestError
