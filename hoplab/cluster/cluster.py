@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 from hoplab.cluster import fabric, outside, standing
 from hoplab.cluster.allocating import Allocator
 from hoplab.cluster.balancing import BalancerAgent
-from hoplab.cluster.containers import kind_of
 from hoplab.cluster.controllers import Controllers
 from hoplab.cluster.etcfiles import cluster_dns
 from hoplab.cluster.kubelet import Kubelets
@@ -37,10 +36,10 @@ from hoplab.cluster.responders import Responders
 from hoplab.cluster.rewriting import rewritten
 from hoplab.cluster.runtime import ContainerRuntime
 from hoplab.cluster.standin_pods import StandIns, route_stand_in
+from hoplab.cluster.told_programs import ToldPrograms
 from hoplab.cluster.topology import build_topology
 from hoplab.cluster.typed import Typed
 from hoplab.dataplane.rules import families_of
-from hoplab.dns.records import PodAddresses
 from hoplab.dns.resolv import ResolvConf
 from hoplab.errors import HoplabError, InputError
 from hoplab.kube.admit import Ranges, admit
@@ -48,7 +47,7 @@ from hoplab.kube.clock import timestamp
 from hoplab.kube.defaults import CLUSTER_SCOPED
 from hoplab.kube.deletion import delete
 from hoplab.kube.objects import KubeObject
-from hoplab.kube.store import Conflict, NotFound, Store
+from hoplab.kube.store import NotFound, Store
 from hoplab.kube.types import EndpointSlice, Pod, Service
 from hoplab.net.loop import DeadlinePassed, Loop
 from hoplab.net.machines import LabNet
@@ -59,8 +58,6 @@ from hoplab.net.zygote import Zygote
 
 if TYPE_CHECKING:
     from hoplab.cluster.following import Follower
-    from hoplab.cluster.ingress import IngressControllers
-    from hoplab.cluster.naming import Names
 
 LINK_LOCALS_S = 3.0
 """How long machines may take until they have the addresses that neighbour discovery needs."""
@@ -100,9 +97,7 @@ class Cluster:
         self.nodes: dict[str, NodeAgent] = {}
         self._zygote = zygote
         self.containers = ContainerRuntime(zygote, self.objects.find, self._about_pod)
-        self._ingress: IngressControllers | None = None
-        self._names: Names | None = None
-        self._node_resolver = ResolvConf()
+        self.programs = ToldPrograms(self, zygote)
         self._chance = random.Random(options.seed)
         self._admission = random.Random(f"{options.seed}: admission")
         self.ranges = Ranges(tuple(options.service_cidrs), NODE_PORTS)
@@ -146,7 +141,7 @@ class Cluster:
             there = ", ".join(self.nodes)
             raise InputError(f"Node {next(iter(given))}: the topology has no machine of that name; it has {there}")
         server = outside.outside_server(self.net.hosts)
-        self._node_resolver = ResolvConf((server.address,) if server else ())
+        node_resolver = ResolvConf((server.address,) if server else ())
         mtu = fabric.pod_mtu(options.fabric)
         for agent in self.nodes.values():
             for address in (*agent.node.addresses, *agent.node.extra_addresses):
@@ -156,7 +151,7 @@ class Cluster:
                 agent.machine.netlink.route(
                     "::/0", via=NODE_GATEWAYS6["router" if options.mode == "passthrough" else "lb"]
                 )
-            agent.resolver = self._node_resolver
+            agent.resolver = node_resolver
             if options.topology == "single":
                 agent.prepare("k8s.conf", chapter_cni_config())
             else:
@@ -337,8 +332,7 @@ class Cluster:
         changed |= self._publisher.run()
         changed |= self._sync_rules(always, rules)
         self.containers.refresh()
-        changed |= self._sync_ingress()
-        changed |= self._sync_dns()
+        changed |= self.programs.sync()
         new, self._told = self.kubelets.warnings[self._told :], len(self.kubelets.warnings)
         self.warnings += new
         return changed
@@ -417,52 +411,6 @@ class Cluster:
     def rules_due_in(self) -> float | None:
         """Seconds until a node loads rules that its kube-proxy held back (minSyncPeriod), None when there are none."""
         return min((due for agent in self.nodes.values() if (due := agent.proxy.due_in()) is not None), default=None)
-
-    def _sync_ingress(self) -> bool:
-        controllers = [
-            self.nodes[r.pod.node_name].as_running(r)
-            for r in self.running()
-            if any(kind_of(container) == "ingress" for container in r.pod.containers)
-        ]
-        ingresses = self.objects.of("Ingress")
-        if not controllers and not ingresses:
-            return False
-        # Nine labs of ten have no Ingress, and need not wait for this import.
-        from hoplab.cluster import ingress
-        from hoplab.ingress.rules import View
-
-        if self._ingress is None:
-            self._ingress = ingress.IngressControllers(self.containers, self.objects.find, self.warnings.append)
-        seen = View(
-            ingresses,
-            self.objects.of("IngressClass"),
-            self.objects.of("Secret"),
-            tuple(self.objects.services.values()),
-            self.slices,
-        )
-        served = self._ingress.sync(controllers, seen)
-        for obj in ingress.updated(ingresses, served):
-            with suppress(NotFound, Conflict):
-                self.store.update(obj)
-        return served.changed
-
-    def _sync_dns(self) -> bool:
-        servers = [r for r in self.running() if any(kind_of(container) == "dns" for container in r.pod.containers)]
-        if not servers:
-            return False
-        from hoplab.cluster.naming import Names
-
-        if self._names is None:
-            networks = (*self.options.service_cidrs, *(c for a in self.nodes.values() for c in a.node.pod_cidrs))
-            address = cluster_dns(self.options.service_cidrs)
-            self._names = Names(self.containers, address, networks, self._node_resolver)
-            if problem := outside.serve(self._zygote, self.net.hosts):
-                self.warnings.append(problem)
-            for machine in self.net.hosts:
-                machine.namespace.write("/etc/resolv.conf", self._node_resolver.text())
-        pods = [PodAddresses(r.pod.meta.namespace, r.ips) for r in self.running() if not r.pod.host_network]
-        running = [self.nodes[r.pod.node_name].as_running(r) for r in servers]
-        return self._names.sync(running, tuple(self.objects.services.values()), self.slices, pods)
 
     def masquerade_outbound(self) -> None:
         """Load ip-masq-agent's chain on every node: what leaves the cluster gets the node's address."""

@@ -138,7 +138,7 @@ def client_not_named(lab):
 
 
 def zones_never_change(lab):
-    lab.cluster._names.sync = lambda *_: False
+    lab.cluster.programs.names.sync = lambda *_: False
 
 
 def no_search(lab):
