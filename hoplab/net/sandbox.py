@@ -48,7 +48,7 @@ def run(main: Callable[[], int]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     refusal_read, refusal_write = os.pipe()
-    keeper = os.fork()
+    keeper = _fork()
     if keeper == 0:
         os.close(refusal_read)
         _keep(main, refusal_write)
@@ -62,6 +62,15 @@ def run(main: Callable[[], int]) -> int:
     if refusal:
         raise SandboxRefused(refusal)
     return _exit_code(status)
+
+
+def _fork() -> int:
+    """As os.fork, which in the child forgets signals that Python has taken but not yet handled: here they wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    try:
+        return os.fork()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_foreground() -> bool:
@@ -137,7 +146,7 @@ def _keep(main: Callable[[], int], refusal: int) -> NoReturn:
     except OSError as error:
         _refuse(refusal, uid, error)
     alive_read, alive_write = os.pipe()
-    first = os.fork()
+    first = _fork()
     if first == 0:
         os.close(alive_write)
         _process_one(main, refusal, alive_read)
