@@ -1,8 +1,8 @@
 """`lab.py test`: the whole suite, unit and lab tests, by pytest in the environment.
 
 Most of a lab test is waiting for processes and for the kernel, so a suite of them goes
-faster in several workers (pytest-xdist): one for each core.  Labs never meet, since each
-is in namespaces of its own.
+faster in several workers (pytest-xdist): three for two cores, since one of them mostly
+waits.  Labs never meet, since each is in namespaces of its own.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ OWN_CHOICE = ("-n", "--numprocesses", "--dist", "--pdb", "--trace", "-s", "--cap
 def command(arguments: tuple[str, ...]) -> int:
     """Run the test suite, unit and lab tests; arguments go to pytest, paths are relative to the project.
 
-    The suite, or a folder of it, runs in one worker for each core; files and single tests run one after the other, and
-    so does all with -n0.  Lab tests that can't run on this machine are skipped with the reason, and fail where CI=true
-    is set.
+    The suite, or a folder of it, runs in three workers for two cores; files and single tests run one after the other,
+    and so does all with -n0.  Lab tests that can't run on this machine are skipped with the reason, and fail where
+    CI=true is set.
     """
     import pytest
 
@@ -47,4 +47,4 @@ def workers(arguments: Sequence[str], cores: int) -> list[str]:
     files = any(".py" in each for each in arguments if not each.startswith("-"))
     if cores < 2 or chosen or files:
         return []
-    return ["-n", str(cores), "--dist", "worksteal"]
+    return ["-n", str(cores * 3 // 2), "--dist", "worksteal"]

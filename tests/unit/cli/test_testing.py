@@ -1,10 +1,10 @@
-"""How many workers `lab.py test` takes: a core each for a suite, one for what a person looks at."""
+"""How many workers `lab.py test` takes: three on two cores for a suite, one for what a person looks at."""
 
 import pytest
 
 from hoplab.cli.testing import workers
 
-BY_CORES = ["-n", "2", "--dist", "worksteal"]
+BY_CORES = ["-n", "3", "--dist", "worksteal"]
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ BY_CORES = ["-n", "2", "--dist", "worksteal"]
         ([], 2, BY_CORES),
         (["-x", "-k", "nothing", "--durations=5"], 2, BY_CORES),
         (["tests/lab"], 2, BY_CORES),
-        ([], 8, ["-n", "8", "--dist", "worksteal"]),
+        ([], 8, ["-n", "12", "--dist", "worksteal"]),
         ([], 1, []),
         (["-n0"], 2, []),
         (["-n", "4"], 2, []),
