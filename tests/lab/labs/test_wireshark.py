@@ -31,7 +31,8 @@ def at_home(user):
     """The environment of somebody whose Wireshark knows the lab."""
     home = user.runtime.parent / "home"
     home.mkdir()
-    environment = {**user.environment, "HOME": str(home)}
+    # Also for the pipes through which an extcap program hands over its frames.
+    environment = {**user.environment, "HOME": str(home), "TMPDIR": str(home)}
     environment.pop("XDG_CONFIG_HOME", None)
     installed = run([*user.command("wireshark", "--install-only")], environment)
     assert installed.returncode == 0, installed.stderr
