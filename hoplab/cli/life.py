@@ -1,4 +1,8 @@
-"""`lab.py up`, `ps` and `down`: a lab that stays."""
+"""`lab.py up`, `ps` and `down`: a lab that stays.
+
+A lab that stays is a process of its own (hoplab.labs.keeper); these commands start one, list those whose folder
+is locked, and ask one to end.
+"""
 
 from __future__ import annotations
 

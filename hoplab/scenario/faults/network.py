@@ -1,4 +1,8 @@
-"""Faults of routes, interfaces and sysctls: what lies below the rules."""
+"""Faults of routes, interfaces and sysctls: what lies below the rules.
+
+Each is a generator that does the damage, yields the truth about it (which cause, on which node, about what), and
+takes the damage back when it is resumed.
+"""
 
 from __future__ import annotations
 

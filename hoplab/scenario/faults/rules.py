@@ -1,4 +1,8 @@
-"""Faults of rules: on a node, in a pod, in the balancer."""
+"""Faults of rules: on a node, in a pod, in the balancer.
+
+Rules are changed as they stand in the kernel, behind the back of whoever wrote them, by the programs with which an
+administrator would do it, and put back in the same way.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PURE = ("kube", "dataplane", "control", "hops", "model")
+PURE = ("kube", "dataplane", "control", "dns", "ingress", "hops", "model", "reasons")
 EDGES = {
     "asyncio",
     "ctypes",
