@@ -95,15 +95,20 @@ class Watched:
         self.netlink.close()
 
 
-def _subscribe(namespace: Namespace, groups: Sequence[int]) -> socket.socket:
-    with namespace.entered():
-        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-    opened.setblocking(False)
+def enlarge(opened: socket.socket) -> None:
+    """Give a socket room for all that comes while its reader is kept waiting."""
     try:
         opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
     except PermissionError:
         # An ordinary user is held to net.core.rmem_max: what does not fit is told as a loss.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+
+
+def _subscribe(namespace: Namespace, groups: Sequence[int]) -> socket.socket:
+    with namespace.entered():
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    opened.setblocking(False)
+    enlarge(opened)
     opened.bind((0, 0))
     for group in groups:
         opened.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)

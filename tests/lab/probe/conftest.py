@@ -14,6 +14,7 @@ from hoplab.hops.evidence import Frame
 from hoplab.net import sandbox
 from hoplab.net.loop import Loop
 from hoplab.net.namespaces import Namespace
+from hoplab.watch.watched import enlarge
 
 InSandbox = Callable[[Callable[[], None]], None]
 
@@ -49,6 +50,8 @@ class Tap(Loop):
         for namespace in namespaces:
             with namespace.entered():
                 tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+            # Room for what hundreds of exchanges bring while this process waits for a processor.
+            enlarge(tap)
             tap.setblocking(False)
             self.register(tap.fileno(), lambda tap=tap, name=namespace.name: self._take(tap, name))  # type: ignore[misc]
 
