@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from hoplab.api import status
 from hoplab.api.ages import parsed_time
 from hoplab.api.paths import flag
 from hoplab.api.podaccess import ContainerLog, LogLine
+from hoplab.kube.clock import timestamp
 
 AT_A_TIME = 1000
 """Lines that are written in one piece."""
@@ -62,8 +63,7 @@ def written(lines: Sequence[LogLine], wanted: LogOptions) -> bytes:
 
 
 def _stamp(time_ns: int) -> bytes:
-    whole = datetime.fromtimestamp(time_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{whole}.{time_ns % 10**9:09d}Z".encode()
+    return f"{timestamp(time_ns // 10**9)[:-1]}.{time_ns % 10**9:09d}Z".encode()
 
 
 async def pieces(log: ContainerLog, wanted: LogOptions) -> AsyncGenerator[bytes, None]:

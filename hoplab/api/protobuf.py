@@ -14,11 +14,11 @@ import base64
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hoplab.api.status import ApiError, bad_request, unsupported_media
+from hoplab.kube.clock import timestamp
 
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 MAGIC = b"k8s\0"
@@ -162,7 +162,7 @@ def _time(fields: Mapping[int, Value]) -> str | None:
     seconds = fields.get(1, 0)
     if not isinstance(seconds, int) or not 0 < seconds < 1 << 36:
         return None
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return timestamp(seconds)
 
 
 def _quantity(fields: Mapping[int, Value]) -> str:

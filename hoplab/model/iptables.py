@@ -137,7 +137,7 @@ class _Reader:
             at, rest = (int(words[2]) - 1, words[3:]) if words[2].isdigit() else (0, words[2:])
             table.chains[name].rules[at:at] = self._rules(table, number, line, rest)
         elif command == "-D":
-            self._delete(table.chains[name], line, words)
+            self._delete(table.chains[name], words)
         elif command == "-N":
             table.chains[name] = Chain(name)
         elif command == "-X":
@@ -150,7 +150,7 @@ class _Reader:
         else:
             raise ValueError(f"command {words[0]!r} is not known here")
 
-    def _delete(self, chain: Chain, line: str, words: list[str]) -> None:
+    def _delete(self, chain: Chain, words: list[str]) -> None:
         if len(words) == 3 and words[2].isdigit():
             del chain.rules[int(words[2]) - 1]
             return

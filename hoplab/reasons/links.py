@@ -90,7 +90,7 @@ def wrong_gateway(case: Case, passage: Passage, hop: Hop) -> Reason | None:
     """It came to somebody who is neither its destination nor a router: the one before took that for the gateway."""
     if len(passage.hops) < 2 or case.setting(hop.node, "net.ipv4.ip_forward") == "1":
         return None
-    sender = next((h for h in reversed(passage.hops[:-1]) if h.ttl_out == hop.ttl_in and not _bridges(case, h)), None)
+    sender = next((h for h in reversed(passage.hops[:-1]) if h.ttl_out == hop.ttl_in and not _bridges(h)), None)
     if sender is None:
         return None
     return case.reason(
@@ -105,7 +105,7 @@ def wrong_gateway(case: Case, passage: Passage, hop: Hop) -> Reason | None:
     )
 
 
-def _bridges(case: Case, hop: Hop) -> bool:
+def _bridges(hop: Hop) -> bool:
     return hop.in_interface is not None and hop.ttl_in == hop.ttl_out
 
 

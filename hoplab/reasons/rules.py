@@ -65,7 +65,7 @@ def _by_kind(case: Case, passage: Passage, hop: Hop, hit: RuleHit) -> Reason:
     if hit.chain == _INVALID_PORT and (fell_through := nothing_chosen(case)) is not None:
         return fell_through
     if _NOT_LOCAL.search(text) and decides(hit) == "drop":
-        return _no_local_endpoints(case, hop, hit, evidence, behind)
+        return _no_local_endpoints(case, hop, evidence, behind)
     if hit.rule == "policy":
         return case.reason(
             "policy",
@@ -102,7 +102,7 @@ def _by_kind(case: Case, passage: Passage, hop: Hop, hit: RuleHit) -> Reason:
     return case.reason("rule", hop.node, words, hop, evidence, step, behind or f"{where}: {rule_words(hit)}")
 
 
-def _no_local_endpoints(case: Case, hop: Hop, hit: RuleHit, evidence: list[str], behind: str) -> Reason:
+def _no_local_endpoints(case: Case, hop: Hop, evidence: list[str], behind: str) -> Reason:
     """A node without a pod of the Service was handed a flow under policy Local."""
     balancer = next((h for h in case.flow.forward if case.role(h.node) == "balancer"), None)
     service = (behind or case.chosen()).rpartition(" of ")[2].partition(":")[0]

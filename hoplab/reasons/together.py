@@ -87,8 +87,8 @@ def _uneven(many: Many) -> Iterator[Reason]:
         left_out = [one for one in never if loaded and one not in loaded]
         if len(known) < 2 or ((total < FEWEST or probability > UNLIKELY) and not left_out):
             continue
-        told = ", ".join(f"{_name(many, node, one)} {counts[one]}" for one in known)
-        names = " or ".join(_name(many, node, one) for one in left_out or never)
+        told = ", ".join(f"{_name(many, one)} {counts[one]}" for one in known)
+        names = " or ".join(_name(many, one) for one in left_out or never)
         why = f"; no rule of it leads to {names}" if left_out else f"; no choice ever led to {names}" if never else ""
         rules = [f"rule in {node}: {rule.text}" for rule in _rules_of(many, node, family, table, chain)]
         hop = last[node, family, table, chain]
@@ -111,27 +111,27 @@ def _endpoints(
 ) -> tuple[str, list[str]]:
     """(the Service, chains of the endpoints that the chain has to choose from)."""
     loaded = [one for rule in _rules_of(many, node, family, table, chain) for one in _ENDPOINT.findall(rule.text)]
-    label = next((words for name in (chain, *counts) if (words := _service(many, node, name))), "")
+    label = next((words for name in (chain, *counts) if (words := _service(many, name))), "")
     of_service = [
         rule.id.chain
         for rule in many.rules.values()
         if (rule.id.node, rule.id.family, rule.id.table) == (node, family, table)
         and _ENDPOINT.fullmatch(rule.id.chain)
         and label
-        and _service(many, node, rule.id.chain) == label
+        and _service(many, rule.id.chain) == label
     ]
     # A chain for the node's own endpoints has to leave others out.
     every = of_service if chain.startswith(("KUBE-SVC-", "service-")) else []
     return label, list(dict.fromkeys((*loaded, *counts, *every)))
 
 
-def _service(many: Many, node: str, chain: str) -> str:
+def _service(many: Many, chain: str) -> str:
     """The Service that a chain works for."""
     words = many.explain(RuleHit("nat", chain, "", "", "", ""))
     return words.rpartition(" of ")[2] if words else ""
 
 
-def _name(many: Many, node: str, chain: str) -> str:
+def _name(many: Many, chain: str) -> str:
     words = many.explain(RuleHit("nat", chain, "", "", "", ""))
     return words.removeprefix("endpoint ").partition(" of ")[0] or chain
 

@@ -174,10 +174,10 @@ def under_load(
             raise HoplabError(f"the load from {sender} ended with {program.returncode}: {complaint.strip()[-500:]}")
         found.requests = tuple(Request(*each) for each in json.loads(told))
         lab.observer.quiesce()
-        found.refusals = _refusals(lab, sender, where, lab.observer.evidence(since).frames)
+        found.refusals = _refusals(sender, where, lab.observer.evidence(since).frames)
 
 
-def _refusals(lab: Lab, sender: str, where: Destination, frames: Sequence[Frame]) -> dict[int, int]:
+def _refusals(sender: str, where: Destination, frames: Sequence[Frame]) -> dict[int, int]:
     """Ports of the sender that got an RST or an ICMP error from the address that was asked."""
     found: dict[int, int] = {}
     for frame in frames:
