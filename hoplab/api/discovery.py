@@ -140,6 +140,23 @@ def aggregated(core: bool, version: str) -> tuple[Mapping[str, Any], str]:
     return document, hashlib.sha256(json.dumps(document).encode()).hexdigest().upper()
 
 
+CUSTOM_RESOURCES = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def no_custom_resources() -> dict[str, Any]:
+    """The list of custom resource definitions, which is empty.
+
+    kubectl asks for it when it meets a kind that it finds nowhere else (cli-runtime's pkg/resource/crd_finder.go), and
+    without it fails with words that name neither the object nor its kind.
+    """
+    return {
+        "kind": "CustomResourceDefinitionList",
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": {"resourceVersion": "1"},
+        "items": [],
+    }
+
+
 def root_paths() -> dict[str, Any]:
     """The document of /: every path that leads on."""
     paths = ["/api", "/api/v1", "/apis"]

@@ -129,6 +129,8 @@ class Front:
                     return _aggregated(path == "/api", each, request)
             host = request.headers.get("Host", "")
             return document(discovery.core_versions(host) if path == "/api" else discovery.group_list())
+        if path == discovery.CUSTOM_RESOURCES:
+            return document(discovery.no_custom_resources())
         if path == "/openapi/v2":
             return _openapi_2(accept)
         if path.startswith("/openapi/v3") or path.count("/") in (2, 3):

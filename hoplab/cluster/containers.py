@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from hoplab.cluster.images import SILENT, base_name
 from hoplab.cluster.pod_values import expanded
@@ -43,6 +43,12 @@ TYPES: Mapping[str, str] = {
 ENTRYPOINTS: Mapping[str, tuple[str, ...]] = {"curl": ("curl",)}
 """Images whose entrypoint is a program that takes the container's args."""
 
+SHELLS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("bash", "debian", "ubuntu"), ("bash",)),
+    "python": ("python3",),
+}
+"""What these images start without a command; the others start `sh`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -66,9 +72,33 @@ def kind_of(container: Container) -> Kind:
         words = (*container.command, *container.args)
         own = not container.command and words[:1] != ("sh",)
         return "nginx" if own or container.command[0].rpartition("/")[2] == "nginx" else "command"
-    if name in SILENT and name != "pause" and (container.command or container.args):
+    if name in SILENT and name != "pause" and (container.command or container.args or _is_typed_at(container)):
         return "command"
     return "stand-in"
+
+
+def _is_typed_at(container: Container) -> bool:
+    """Whether a shell's image without a command is to be its shell (`kubectl run -it --image=busybox box`)."""
+    return bool(container.document.get("stdin")) and base_name(container.image) not in ENTRYPOINTS
+
+
+def ignored(pod: Pod) -> Iterator[tuple[str, Container]]:
+    """What a pod asks of its network that the lab's pods don't have, and the container to tell it of."""
+    if pod.host_network:
+        yield (
+            "hostNetwork: in the lab every pod has a network of its own; nothing listens on the node",
+            pod.containers[0],
+        )
+        return
+    for container in pod.containers:
+        ports: Any = container.document.get("ports") or ()
+        for port in ports:
+            if port.get("hostPort"):
+                number = port["hostPort"]
+                yield (
+                    f"hostPort {number}: the lab's nodes have none; a Service of type NodePort is the way in",
+                    container,
+                )
 
 
 def stop_signal(container: Container) -> int:
@@ -83,7 +113,10 @@ def is_contained(pod: Pod) -> bool:
 
 def command(container: Container, variables: Mapping[str, str], on_machine: Callable[[str], bool]) -> Run:
     """The command of a container, as its image would run it; `on_machine` tells whether there is such a program."""
-    entrypoint = container.command or ENTRYPOINTS.get(base_name(container.image), ())
+    name = base_name(container.image)
+    entrypoint = container.command or ENTRYPOINTS.get(name, ())
+    if not entrypoint and not container.args:
+        entrypoint = SHELLS.get(name, ("sh",))
     argv = [expanded(word, variables) for word in (*entrypoint, *container.args)]
     if argv[0] == "python" and not on_machine("python") and on_machine("python3"):
         argv[0] = "python3"

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hoplab.cluster.containers import kind_of, stop_signal
+from hoplab.cluster.containers import ignored, kind_of, stop_signal
 from hoplab.cluster.images import program
 from hoplab.cluster.node import NodeAgent, PodOnNode
 from hoplab.cluster.podtools import Tools
@@ -102,6 +102,9 @@ class PodWorker:
     def start(self) -> None:
         """Start the first init container, or else all containers; `report` then says so."""
         waiting = [name for name in self._initial if not podstatus.is_done(self.runs[name])]
+        if not any(run.restarts or run.last or run.ended for run in self.runs.values()):
+            for text, container in ignored(self.running.pod):
+                self._warn(text, container)
         for name in waiting[:1] or [name for name in self._containers if name not in self._initial]:
             container = self._containers[name]
             self._event("Pulled", f'Container image "{container.image}" already present on machine', container)
@@ -122,7 +125,7 @@ class PodWorker:
                 self._pids[container.name] = pid
             self._event("Started", f"Started container {container.name}", container)
             return
-        self.warnings.append(f"init container {container.name}: its image {container.image!r} is not run here")
+        self._warn(f"init container {container.name}: its image {container.image!r} is not run here", container)
         self.ended(container.name, 0)
 
     def _start(self, container: Container) -> None:
@@ -148,7 +151,7 @@ class PodWorker:
             return
         warning = program(container).warning
         if warning and not number and kind_of(container) == "stand-in":
-            self.warnings.append(warning)
+            self._warn(warning, container)
         try:
             self.agent.start_container(self.running, container)
         except SpawnFailed as error:
@@ -406,6 +409,11 @@ class PodWorker:
                 continue
             except NotFound:
                 return
+
+    def _warn(self, text: str, container: Container) -> None:
+        """Tell of what is otherwise here than in a cluster: at the end of a run, and where kubectl shows it."""
+        self.warnings.append(text)
+        self._event("StandIn", text, container, warning=True)
 
     def _event(self, reason: str, message: str, container: Container, *, warning: bool = False) -> None:
         with suppress(NotFound):

@@ -17,6 +17,7 @@ from hoplab.cluster.containers import Run, kind_of
 from hoplab.cluster.pod_values import Find, Place
 from hoplab.kube.types import Container, Pod
 from hoplab.net import programs
+from hoplab.net.consoles import Console
 from hoplab.net.namespaces import Namespace
 from hoplab.net.programs import ProgramFailed, Ready, RunningProgram
 from hoplab.net.zygote import ProgramSpec, SpawnFailed, Zygote
@@ -157,8 +158,9 @@ class ContainerRuntime:
     ) -> RunningProgram | None:
         """Start a program as a container's; `settle` waits until it is ready.  None when it can't be executed."""
         self.stop(running.namespace, container.name)
-        variables = {"PATH": containers.PATH, "HOME": "/tmp", **self.variables(running, container)}
         document = container.document
+        terminal = {"TERM": "xterm"} if document.get("tty") else {}
+        variables = {"PATH": containers.PATH, "HOME": "/tmp", **terminal, **self.variables(running, container)}
         spec = ProgramSpec(
             f"{running.namespace.name}: {container.name}",
             running.namespace.pid,
@@ -166,10 +168,14 @@ class ContainerRuntime:
             {**variables, **(environment or {}), **run.environment},
             str(document.get("workingDir") or "/"),
             run.files,
+            bool(document.get("stdin") and document.get("tty")),
         )
+        console = None
+        if document.get("stdin"):
+            console = Console(running.log, terminal=spec.terminal, once=bool(document.get("stdinOnce")))
         ready = Ready(tuple(("TCP", port) for port in run.listening), within_s=START_WITHIN_S)
         try:
-            program = programs.launch(self._zygote, spec, running.log, ready)
+            program = programs.launch(self._zygote, spec, running.log, ready, console)
         except SpawnFailed as error:
             self._tell(running.pod, [f"{error}; a container's command is run by this machine's own programs"])
             return None

@@ -25,9 +25,12 @@ from hoplab.kube.types import Container
 from hoplab.labs.channel import Channel, LabGone
 from hoplab.labs.podlogs import LogBook, LogFile
 from hoplab.labs.running import RunningLab
+from hoplab.net.consoles import Console
 from hoplab.net.zygote import SessionSpec, SpawnFailed
 
 CONNECTS_WITHIN_S = 5.0
+LAST_WORDS_WITHIN_S = 2.0
+"""Between a container's end and what its terminal still shows."""
 
 
 class Pods:
@@ -98,9 +101,14 @@ class Pods:
         return started
 
     def attach(self, pod: PodName, container: str, *, stdin: bool, stdout: bool, stderr: bool, tty: bool) -> Attached:
-        """What the container writes from now on; none of the lab's containers has a standard input."""
-        del stdin, stderr, tty
-        return Attached(self.log(pod, container, False), wanted=stdout)
+        """What the container writes from now on, and its standard input and terminal where it has them."""
+        del stderr, tty  # A container's two outputs are one log; its terminal is its own affair.
+        log, console = self.log(pod, container, False), None
+        if stdin or stdout:
+            running = self._pod(pod)
+            program = self._lab.cluster.containers.program(running.namespace, container)
+            console = program.console if program is not None else None
+        return Attached(log, console, stdin=stdin, stdout=stdout)
 
     def connect(self, pod: PodName, port: int) -> socket.socket:
         """A connection to a port on the pod's loopback."""
@@ -161,12 +169,6 @@ class ContainerLog:
         pod = self._store.find("Pod", meta.name, meta.namespace)
         return pod if pod is not None and pod.meta.uid == meta.uid else None
 
-    def exit_code(self) -> int:
-        """How the run ended; 0 where nothing tells."""
-        pod = self._now()
-        ended = _state(pod, self._container).get("terminated") if pod is not None else None
-        return int(ended.get("exitCode", 0)) if isinstance(ended, dict) else 0
-
 
 def _state(pod: KubeObject, container: str) -> dict[str, object]:
     for each in pod.status.get("containerStatuses") or ():
@@ -225,18 +227,20 @@ class Command:
 class Attached:
     """A container's own output from now on, through a pipe that a thread fills."""
 
-    stdin: int | None = None
     stderr: int | None = None
 
-    def __init__(self, log: ContainerLog, *, wanted: bool) -> None:
-        self._log = log
+    def __init__(self, log: ContainerLog, console: Console | None, *, stdin: bool, stdout: bool) -> None:
+        self._log, self._console = log, console
+        self.stdin = console.input() if stdin and console is not None else None
         self.stdout: int | None = None
+        if stdout and console is not None and console.terminal:
+            self.stdout = console.listen()
         self._changed = threading.Event()
         self._closed = False
         self._done = threading.Event()
         self._next = len(log.read(0)[0])
         write = -1
-        if wanted:
+        if stdout and self.stdout is None:
             self.stdout, write = os.pipe2(os.O_CLOEXEC)
         self._stop = log.subscribe(self._changed.set)
         threading.Thread(target=self._copy, args=(write,), name="attached", daemon=True).start()
@@ -263,12 +267,16 @@ class Attached:
             self._done.set()
 
     def resize(self, columns: int, rows: int) -> None:
-        """No container of the lab has a terminal."""
+        """The client's terminal has this size now, and so has the container's."""
+        if self._console is not None:
+            self._console.resize(columns, rows)
 
     def wait(self) -> int:
-        """Block until the container's run ended; its exit code."""
+        """Block until the container's run ended; 0 as the kubelet says it: how a pod ended, its status tells."""
         self._done.wait()
-        return 0 if self._closed else self._log.exit_code()
+        if self._console is not None and not self._closed:
+            self._console.wait(LAST_WORDS_WITHIN_S)
+        return 0
 
     def close(self) -> None:
         """The client is gone; the container goes on."""

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import struct
+import termios
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -36,7 +37,7 @@ def become(request: Mapping[str, Any], fds: Sequence[int], told: int) -> NoRetur
             os.dup2(fds[0], 2)
             podserver.serve(podserver.ServerConfig.from_mapping(request["config"]), told)
         if request["what"] == "program":
-            _become_program(request, fds[0], told)
+            _become_program(request, fds, told)
         makers[request["what"]](request)
     except (OSError, ValueError, KeyError, TypeError) as error:
         os.write(told, f"{error}\n".encode())
@@ -119,14 +120,17 @@ def _become_pod(request: Mapping[str, Any]) -> None:
     _loopback_up()
 
 
-def _become_program(request: Mapping[str, Any], log: int, told: int) -> NoReturn:
+def _become_program(request: Mapping[str, Any], fds: Sequence[int], told: int) -> NoReturn:
     """Execute a program; the pipe `told` closes when that works, and stays to tell why when it does not."""
     _enter(request["inside_pid"], ("net", "mnt", "uts"))
     for path, text in request["files"].items():
         write_over(path, text)
     os.setsid()
-    nothing = os.open("/dev/null", os.O_RDONLY)
-    for fd, place in ((nothing, 0), (log, 1), (log, 2)):
+    log, *given = fds
+    if request["terminal"]:
+        fcntl.ioctl(log, termios.TIOCSCTTY, 0)
+    read = given[0] if given else os.open("/dev/null", os.O_RDONLY)
+    for fd, place in ((read, 0), (log, 1), (log, 2)):
         os.dup2(fd, place)
     # Its descriptors are these three; all others end with the exec.
     os.set_inheritable(told, False)

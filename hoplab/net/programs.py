@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from hoplab.net.consoles import Console
 from hoplab.net.files import write_over
 from hoplab.net.zygote import ProgramSpec, SpawnFailed, Zygote
 
@@ -96,6 +97,8 @@ class RunningProgram:
     zygote: Zygote
     ready: Ready
     stopped: bool = False
+    console: Console | None = None
+    """Its standard input, where it has one."""
 
     @property
     def ended(self) -> int | None:
@@ -148,6 +151,8 @@ class RunningProgram:
     def stop(self, grace_s: float = 0.0, number: int = signal.SIGTERM) -> None:
         """End it: with grace by `number` and, when that did not help in time, by SIGKILL; with its whole group."""
         self.stopped = True
+        if self.console is not None:
+            self.console.close()
         if grace_s > 0 and self.ended is None:
             self.send(number)
             with suppress(ProgramFailed):
@@ -179,7 +184,9 @@ class RunningProgram:
             select.select([self.zygote], [], [], LOOK_AGAIN_S)
 
 
-def launch(zygote: Zygote, spec: ProgramSpec, log: str, ready: Ready | None = None) -> RunningProgram:
+def launch(
+    zygote: Zygote, spec: ProgramSpec, log: str, ready: Ready | None = None, console: Console | None = None
+) -> RunningProgram:
     """Start a program; what it says is appended to the file `log`.  `wait_ready` waits until it is what it should be.
 
     Raises SpawnFailed when it can't be executed.
@@ -187,10 +194,15 @@ def launch(zygote: Zygote, spec: ProgramSpec, log: str, ready: Ready | None = No
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     try:
         began_at = os.fstat(descriptor).st_size
-        pid = zygote.program(spec, descriptor)
+        if console is None:
+            pid = zygote.program(spec, descriptor)
+        else:
+            pid = zygote.program(spec, console.theirs if console.terminal else descriptor, console.theirs)
     finally:
         os.close(descriptor)
-    return RunningProgram(spec, pid, log, began_at, zygote, ready or Ready())
+        if console is not None:
+            console.begin()
+    return RunningProgram(spec, pid, log, began_at, zygote, ready or Ready(), console=console)
 
 
 def start(zygote: Zygote, spec: ProgramSpec, log: str, ready: Ready | None = None) -> RunningProgram:

@@ -72,6 +72,8 @@ class ProgramSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = "/"
     files: Mapping[str, str] = field(default_factory=dict)
+    terminal: bool = False
+    """Its standard input is a terminal, which becomes its controlling one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +139,12 @@ class Zygote:
         """
         return self._run({"what": "server", "name": name, "inside_pid": inside_pid, "config": dict(config)}, log)
 
-    def program(self, spec: ProgramSpec, log: int) -> int:
+    def program(self, spec: ProgramSpec, log: int, stdin: int | None = None) -> int:
         """Start a program in the namespaces of `spec.inside_pid`; its pid once it was executed.
 
-        It leads a process group and a session of its own.  `log` becomes its standard output and error.  Raises
-        SpawnFailed with the kernel's words when it can't be executed.  How it ended, `ended` tells.
+        It leads a process group and a session of its own.  `log` becomes its standard output and error, `stdin` its
+        input, which is /dev/null otherwise.  Raises SpawnFailed with the kernel's words when it can't be executed.
+        How it ended, `ended` tells.
         """
         request = {
             "what": "program",
@@ -151,12 +154,13 @@ class Zygote:
             "env": dict(spec.env),
             "cwd": spec.cwd,
             "files": dict(spec.files),
+            "terminal": spec.terminal,
         }
-        return self._run(request, log)
+        return self._run(request, log, *(() if stdin is None else (stdin,)))
 
-    def _run(self, request: Mapping[str, Any], log: int) -> int:
+    def _run(self, request: Mapping[str, Any], *descriptors: int) -> int:
         number = next(self._numbers)
-        (pid,) = self._ask([{**request, "number": number}], [log])
+        (pid,) = self._ask([{**request, "number": number}], descriptors)
         self._runs[pid] = number
         return pid
 

@@ -141,6 +141,45 @@ def test_attach_shows_what_comes_from_now_on(user):
     attached.stdout.close()
 
 
+def test_a_pod_is_typed_at(user):
+    """`kubectl run -i` waits for its input instead of finding its end; the pod's end is the call's."""
+    run = ("kubectl", "run", "-i", "--rm", "typed", "--image=busybox", "--restart=Never", "--", "sh")
+    typed = user(*run, input="echo I am $(hostname)\nexit 5\n")
+    assert (typed.stdout.splitlines()[0], typed.returncode) == ("I am typed", 5)
+    assert "attach" not in typed.stderr
+
+
+def test_a_shells_image_without_a_command_is_its_shell_on_a_terminal(user):
+    ours, theirs = pty.openpty()
+    arguments = ("kubectl", "run", "-it", "--rm", "box", "--image=busybox")
+    running = user.start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    hears(ours, b"try pressing enter.")
+    os.write(ours, b"test -t 0 && echo on $(tty)\n")
+    hears(ours, b"on /dev/pts/")
+    os.write(ours, b"cat\nsaid\n")
+    hears(ours, b"said\r\nsaid\r\n")
+    os.write(ours, b"\x03")
+    hears(ours, b"# ")
+    os.write(ours, b"echo still $((6 * 7))\n")
+    hears(ours, b"still 42")
+    os.write(ours, b"exit\n")
+    hears(ours, b'pod "box" deleted')
+    assert running.wait(20) == 0
+    os.close(ours)
+
+
+def test_what_only_stands_in_is_told_as_an_event(user):
+    pod = {"containers": [{"name": "db", "image": "example/db:1", "ports": [{"containerPort": 5, "hostPort": 5000}]}]}
+    document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "db"}, "spec": pod}
+    user.good("kubectl", "apply", "-f", "-", input=json.dumps(document))
+    user.good("kubectl", "wait", "pod/db", "--for=condition=Ready", "--timeout=20s")
+    told = user.good("kubectl", "get", "events", "--field-selector", "involvedObject.name=db,type=Warning")
+    assert "unknown image 'example/db:1': a stand-in answers on 5/TCP" in told
+    assert "hostPort 5000" in told
+    user.good("kubectl", "delete", "pod", "db", "--now")
+
+
 def test_port_forward_reaches_the_pods_loopback(user):
     forwarding = user.start("kubectl", "port-forward", "pod/web", ":81", stdout=subprocess.PIPE, text=True)
     port = int(forwarding.stdout.readline().split("127.0.0.1:")[1].split()[0])
