@@ -21,8 +21,11 @@ ENDING_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
 def say(message: str) -> None:
-    """One message for the user, on standard error."""
-    print(f"lab.py: {message}", file=sys.stderr, flush=True)
+    """One message for the user, on standard error; names in it may come from anywhere, and act on no terminal."""
+    from hoplab.report.visible import visible
+
+    text = "\n".join(map(visible, message.split("\n")))
+    print(f"lab.py: {text}", file=sys.stderr, flush=True)
 
 
 def end_by_signal() -> None:

@@ -151,7 +151,7 @@ def _in_sandbox(
 
         def inside() -> int:
             progress = Progress(name, shown=not runs.as_json)
-            report = _run(start, captures, user, tell, progress, pause=runs.pause)
+            report = _run(_apart(start) if runs.as_json else start, captures, user, tell, progress, pause=runs.pause)
             if runs.junit is not None:
                 pickle.dump(report, handed)
                 handed.flush()
@@ -165,6 +165,23 @@ def _in_sandbox(
         handed.seek(0)
         there = os.fstat(handed.fileno()).st_size > 0
         return code, pickle.load(handed) if there else None
+
+
+def _apart(start: Start) -> Start:
+    """The same run, with what a script prints on standard error: standard output is for the document alone."""
+
+    def started(zygote: Zygote, crafter: Crafter, folder: Path, note: Note) -> Finished:
+        sys.stdout.flush()
+        documents = os.dup(1)
+        os.dup2(2, 1)
+        try:
+            return start(zygote, crafter, folder, note)
+        finally:
+            sys.stdout.flush()
+            os.dup2(documents, 1)
+            os.close(documents)
+
+    return started
 
 
 def _files_owner(captures: Path) -> tuple[int, int] | None:

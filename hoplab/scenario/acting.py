@@ -184,7 +184,9 @@ def act_script(script: scripts.Script, lab: Lab) -> None:
     except KeyboardInterrupt as error:
         # Whoever ends a script that waits for ever wants to know what it waited at.
         raise KeyboardInterrupt(f"at {scripts.where(error, script.path)}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if scripts.by_signal(error):
+            raise
         # A script is the user's code: whatever it raises is told with its own line, never as our traceback.
         raise InputError(f"{scripts.where(error, script.path)}: {type(error).__name__}: {error}") from error
 

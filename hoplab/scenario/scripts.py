@@ -112,6 +112,11 @@ def _terms(found: Mapping[str, Any], path: Path) -> Terms:
     return Terms(path.stem.replace("_", "-"), topology, numbers["NODES"], numbers["LEAST_NODES"], without)
 
 
+def by_signal(error: BaseException) -> bool:
+    """Whether an exception is the sandbox' word for a signal that ends the run, and not a script's own sys.exit()."""
+    return isinstance(error, SystemExit) and isinstance(error.code, int) and error.code > 128
+
+
 def load(name: str, folder: Path = FOLDER) -> Script:
     """Run a script's top level and take what it defines.  Raises InputError naming file and line."""
     path = find(name, folder)
@@ -120,7 +125,9 @@ def load(name: str, folder: Path = FOLDER) -> Script:
     module.__file__ = str(path)
     try:
         exec(compile(tree, str(path), "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if by_signal(error):
+            raise
         # A script's top level may fail in any way; the writer needs the line, not our own frames.
         raise InputError(f"{where(error, path)}: {type(error).__name__}: {error}") from error
     run = getattr(module, "run", None)

@@ -121,6 +121,8 @@ BAD_SCRIPTS = {
     "no run": ('"""x"""\nTOPOLOGY = "cloud"\n', "expected a function run(lab)"),
     "one that raises": ('"""x"""\ndef run(lab):\n    1 / 0\n', "mine.py:3: ZeroDivisionError"),
     "one that fails when it is loaded": ('"""x"""\nimport nothing_of_that_name\n', "mine.py:2: ModuleNotFoundError"),
+    "one that exits": ('"""x"""\nimport sys\ndef run(lab):\n    sys.exit(0)\n', "mine.py:4: SystemExit: 0"),
+    "one that speaks to the terminal": ('"""x"""\nraise ValueError("\x1b[2J")\n', "mine.py:2: ValueError: \\x1b[2J"),
     "an unknown topology": ('"""x"""\nTOPOLOGY = "clod"\ndef run(lab):\n    pass\n', "did you mean cloud?"),
     "a missing manifest": ('"""x"""\nMANIFESTS = ["gone.yaml"]\ndef run(lab):\n    pass\n', "no file 'gone.yaml'"),
     "an unknown host": ('"""x"""\ndef run(lab):\n    lab.host("clint")\n', "the lab has no 'clint'"),
@@ -135,6 +137,13 @@ def test_a_script_that_cannot_be_is_exit_2_with_file_and_line(name, tmp_path):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_what_a_script_prints_is_not_in_the_json(tmp_path):
+    text = '"""x"""\nimport os\nprint("one")\ndef run(lab):\n    print("two")\n    os.system("echo three")\n'
+    done = lab("scenario", script(tmp_path, text), "--json", "--captures", tmp_path)
+    assert json.loads(done.stdout)["scenario"] == "mine"
+    assert done.stderr.split()[:3] == ["one", "two", "three"]
 
 
 def test_a_script_that_checks_nothing_has_not_passed(tmp_path):
