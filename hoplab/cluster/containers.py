@@ -120,10 +120,18 @@ def command(container: Container, variables: Mapping[str, str], on_machine: Call
     argv = [expanded(word, variables) for word in (*entrypoint, *container.args)]
     if argv[0] == "python" and not on_machine("python") and on_machine("python3"):
         argv[0] = "python3"
-    if not on_machine(argv[0]) and on_machine("busybox"):
-        # httpd, nc, telnet, ...: what an image like busybox has under one roof.
-        argv = ["busybox", argv[0].rpartition("/")[2], *argv[1:]]
-    return Run(tuple(argv))
+    return Run(by_busybox(argv, on_machine))
+
+
+def by_busybox(argv: Sequence[str], on_machine: Callable[[str], bool]) -> tuple[str, ...]:
+    """The same command by the machine's busybox, where only that may have it: nslookup, nc, httpd, ...
+
+    A path that is none of a program's folders is left alone: it may be a script of a volume's.
+    """
+    folder, _, name = argv[0].rpartition("/")
+    if (folder in PATH.split(":") or "/" not in argv[0]) and not on_machine(argv[0]) and on_machine("busybox"):
+        return ("busybox", name, *argv[1:])
+    return tuple(argv)
 
 
 def nginx(container: Container, pod: Pod, program: str, volumes: Mapping[str, Mapping[str, str]], *, ipv6: bool) -> Run:

@@ -97,7 +97,7 @@ class ContainerRuntime:
             return False
         if kind == "command":
             variables = self.variables(running, container)
-            self.run(running, container, containers.command(container, variables, _on_machine))
+            self.run(running, container, containers.command(container, variables, on_machine))
             return True
         if kind == "dns":
             if self.program_path("unbound") is None:
@@ -235,5 +235,6 @@ def _rewrite(pid: int, path: str, before: Mapping[str, str], now: Mapping[str, s
 _GET_IT = "python3 lab.py --setup unpacks it"
 
 
-def _on_machine(program: str) -> bool:
+def on_machine(program: str) -> bool:
+    """Whether the machine has such a program, by its name or path."""
     return shutil.which(program, path=containers.PATH) is not None

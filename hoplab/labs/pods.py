@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from hoplab.api.podaccess import LogLine, PodAccessError, PodName
+from hoplab.cluster.containers import by_busybox, kind_of
 from hoplab.cluster.node import PodOnNode
+from hoplab.cluster.runtime import on_machine
 from hoplab.kube.objects import KubeObject
 from hoplab.kube.store import Store
 from hoplab.kube.types import Container
@@ -26,6 +28,7 @@ from hoplab.labs.channel import Channel, LabGone
 from hoplab.labs.podlogs import LogBook, LogFile
 from hoplab.labs.running import RunningLab
 from hoplab.net.consoles import Console
+from hoplab.net.sessions import NOT_FOUND
 from hoplab.net.zygote import SessionSpec, SpawnFailed
 
 CONNECTS_WITHIN_S = 5.0
@@ -83,7 +86,9 @@ class Pods:
         inside = self._container(running, container)
         environment = self._lab.environment(running.namespace, {"TERM": "xterm"} if tty else {}, inside)
         directory = str(inside.document.get("workingDir") or "/")
-        spec = SessionSpec(tuple(command), environment, directory, tty)
+        # An image like nginx' brings programs of its own, which no machine's busybox stands for.
+        argv = by_busybox(command, on_machine) if kind_of(inside) == "command" else tuple(command)
+        spec = SessionSpec(argv, environment, directory, tty)
         wanted = (stdin, stdout, stderr and not tty)
         ours, theirs = _terminal() if tty else _pipes(wanted)
         mine, minders = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -193,7 +198,9 @@ class Command:
         if "error" in message:
             self.close()
             _close(each for each in (self.stdin, self.stdout, self.stderr) if each is not None)
-            raise PodAccessError(f"exec failed: {message['error']}")
+            absent = int(message.get("exit", 0)) == NOT_FOUND
+            more = "; a pod's commands are this machine's own programs (docs/images.md)" if absent else ""
+            raise PodAccessError(f"exec failed: {message['error']}{more}")
         if "exit" in message:
             self._code = int(message["exit"])
 

@@ -141,6 +141,13 @@ def test_attach_shows_what_comes_from_now_on(user):
     attached.stdout.close()
 
 
+def test_a_program_that_the_machine_lacks_is_told_as_such(user):
+    done = kubectl(user, "exec", "talker", "--", "no-such-program")
+    assert done.returncode == 1
+    assert "no-such-program: No such file or directory" in done.stderr or "applet not found" in done.stderr
+    assert "docs/images.md" in done.stderr or "applet not found" in done.stderr
+
+
 def test_a_pod_is_typed_at(user):
     """`kubectl run -i` waits for its input instead of finding its end; the pod's end is the call's."""
     run = ("kubectl", "run", "-i", "--rm", "typed", "--image=busybox", "--restart=Never", "--", "sh")

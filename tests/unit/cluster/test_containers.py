@@ -83,6 +83,8 @@ class TestCommand:
         assert made.argv == ("busybox", "httpd", "-f")
         python = containers.command(container("python:3", "python", "-m", "x"), {}, lambda name: name == "python3")
         assert python.argv == ("python3", "-m", "x")
+        own = containers.command(container("busybox", "/scripts/run.sh"), {}, lambda name: name == "busybox")
+        assert own.argv == ("/scripts/run.sh",), "a volume's script is no applet"
         nowhere = containers.command(container("busybox", "httpd"), {}, lambda name: False)
         assert nowhere.argv == ("httpd",)
 
