@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,8 @@ class KubeProxy:
         self._loading: list[_Loading] = []
         self._views: dict[IPFamily, View] = {}
         self._udp: dict[IPFamily, dict[tuple[str, int], frozenset[tuple[str, int]]]] = {}
+        self._were: dict[str, str] = {}
+        """What chains that are no more stood for: packets that met them are told of later."""
         self._given: tuple[object, ...] = ()
         self._next_load = 0.0
         self._held_back = False
@@ -115,6 +117,8 @@ class KubeProxy:
             first = family not in self._jumping
             self._jumping.add(family)
             return now.text(jumps=first), None
+        kept = {id(part) for part in now.parts}
+        self._were |= _objects(rule for part in before.parts if id(part) not in kept for rule in part.rules)
         return iptables_text.changes(before, now, spare_shared=True), lambda: now.text(jumps=False)
 
     def _nftables(self, seen: View, family: IPFamily) -> tuple[str, Whole]:
@@ -124,6 +128,8 @@ class KubeProxy:
         now = self._nft[family] = nftables.build_from_view(seen, self.config, before)
         if before is None:
             return now.text(), None
+        names = {chain.name for chain in now.chains}
+        self._were |= {chain.name: chain.source for chain in before.chains if chain.source and chain.name not in names}
 
         def whole() -> str:
             self._left.pop(family, None)
@@ -197,26 +203,33 @@ class KubeProxy:
 
     def forget(self) -> None:
         """Have the next sync load all of its chains again (somebody else changed the rules)."""
+        self._were = self.object_of()
         self._tables.clear()
         self._nft.clear()
         self._left.clear()
         self._given = ()
 
     def object_of(self) -> dict[str, str]:
-        """Chain name -> the Kubernetes object that it stands for, of the rules loaded last.
+        """Chain name -> the Kubernetes object that it stands for, of the rules loaded last and of those before.
 
         Chains that serve every Service stand for none.
         """
-        found = {}
+        found = dict(self._were)
         for tables in self._tables.values():
-            for (_table, chain), rules in tables.chains.items():
-                rule = next((rule for rule in rules if rule.label), None)
-                if rule is not None and len({each.label for each in rules}) == 1:
-                    pod = f" (pod {rule.pod})" if rule.pod else ""
-                    single = chain.startswith("KUBE-SEP-")
-                    found[chain] = f"endpoint {rule.endpoint}{pod} of {rule.label}" if single else rule.label
+            found |= _objects(rule for part in tables.parts for rule in part.rules)
         for table in self._nft.values():
-            for nft_chain in table.chains:
-                if nft_chain.source:
-                    found[nft_chain.name] = nft_chain.source
+            found |= {chain.name: chain.source for chain in table.chains if chain.source}
         return found
+
+
+def _objects(rules: Iterable[iptables_text.Rule]) -> dict[str, str]:
+    """What the chains that Services have for themselves stand for, of their rules."""
+    from hoplab.dataplane.iptables_names import is_service_chain
+
+    found: dict[str, str] = {}
+    for rule in rules:
+        if rule.label and rule.chain not in found and is_service_chain(rule.chain):
+            pod = f" (pod {rule.pod})" if rule.pod else ""
+            single = rule.chain.startswith("KUBE-SEP-")
+            found[rule.chain] = f"endpoint {rule.endpoint}{pod} of {rule.label}" if single else rule.label
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -129,8 +130,13 @@ def until_lost(lab: Lab, sender: str, service: str, most: int = 24) -> Callable[
 
 
 def free_address(lab: Lab, node: str, number: int = 0) -> str:
-    """An address of the node's pod subnet that nobody has: the last one, the last but one (1), ..."""
+    """An address of the node's pod subnet that nobody has: the last one, the last but one (1), ...
+
+    The node has asked for none of them lately either: for seconds it would tell those who ask that nobody answered.
+    """
     taken = {address for running in lab.cluster.running() for address in running.ips}
+    neighbours = json.loads(lab.node(node).namespace.run(["ip", "-j", "neighbour"]).stdout or "[]")
+    taken |= {str(one["dst"]) for one in neighbours}
     network = ipaddress.ip_network(lab.node(node).node.pod_cidrs[0])
     free = (str(one) for one in reversed(list(network.hosts())) if str(one) not in taken)
     return next(itertools.islice(free, number, None))

@@ -146,6 +146,29 @@ def test_an_endpoint_that_comes_back_is_not_deleted():
     assert in_sandbox(inside) == 2
 
 
+@pytest.mark.parametrize("mode", ["iptables", "nftables"])
+def test_a_chain_that_is_no_more_is_still_told_by_its_object_and_a_shared_one_by_none(mode):
+    """A flow's story may be told after the Service that it met was deleted."""
+
+    def inside():
+        proxy = kube_proxy(Node("node1", ("10.240.0.11",)), mode)
+        services, slices = dns("IPv4", "10.1.1.4")
+        other = Service(ObjectMeta("web"), cluster_ips=("10.96.0.80",), ports=(ServicePort(80),))
+        sync(proxy, [*services, other], slices)
+        before = proxy.object_of()
+        sync(proxy, [other], [])
+        after = proxy.object_of()
+        proxy.forget()
+        return before, after, proxy.object_of()
+
+    before, after, forgotten = in_sandbox(inside)
+    assert any("default/dns" in about for about in before.values())
+    assert {name: about for name, about in after.items() if name in before} == before
+    assert forgotten == after
+    shared = {"KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "services", "nat-prerouting"}
+    assert not shared & after.keys()
+
+
 def test_a_change_is_held_back_for_the_minimum_sync_period():
     def inside():
         import os
