@@ -164,7 +164,10 @@ def test_a_shells_image_without_a_command_is_its_shell_on_a_terminal(user):
     hears(ours, b"try pressing enter.")
     os.write(ours, b"test -t 0 && echo on $(tty)\n")
     hears(ours, b"on /dev/pts/")
-    os.write(ours, b"cat\nsaid\n")
+    # Typed in one line with cat, so that no prompt stands between what is typed next and what cat says.
+    os.write(ours, b"echo $((6 * 6)); cat\n")
+    hears(ours, b"36\r\n")
+    os.write(ours, b"said\n")
     hears(ours, b"said\r\nsaid\r\n")
     os.write(ours, b"\x03")
     hears(ours, b"# ")
