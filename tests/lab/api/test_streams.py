@@ -1,19 +1,14 @@
 """exec, attach, logs and port-forward by the real kubectl: over WebSockets (1.32) and over SPDY (Debian's)."""
 
-import contextlib
-import fcntl
 import hashlib
 import http.server
 import os
-import pty
 import re
-import select
-import struct
 import subprocess
-import termios
 import threading
 import urllib.request
 
+import pexpect
 import pytest
 
 from tests import waiting
@@ -106,30 +101,14 @@ def test_a_signal_ends_a_command_with_128_and_its_number(rig, kubectl):
 
 def test_a_terminal_is_one_inside_too(rig, kubectl):
     """What is typed is echoed, the size is the client's, and the exit code comes through."""
-    terminal, inner = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
-    typed = [kubectl, "exec", "-it", "p", "--", "sh", "-c", "tty; read x; stty size; exit 5"]
-    running = subprocess.Popen(
-        ["setsid", "--ctty", *typed], stdin=inner, stdout=inner, stderr=inner, env=rig.environment()
-    )
-    os.close(inner)
-    shown = bytearray()
-
-    def read(expected):
-        def step():
-            if select.select([terminal], [], [], 0.1)[0]:
-                with contextlib.suppress(OSError):
-                    shown.extend(os.read(terminal, 4096))
-            return re.search(expected, shown)
-
-        return until(step, f"{expected!r} in the terminal, which has {bytes(shown)!r}")
-
-    read(rb"/dev/pts/\d+")
-    os.write(terminal, b"hello\n")
-    read(rb"hello")
-    read(rb"33 101")
-    assert running.wait(PATIENCE_S) == 5
-    os.close(terminal)
+    typed = ["exec", "-it", "p", "--", "sh", "-c", "tty; read x; stty size; exit 5"]
+    terminal = pexpect.spawn(str(kubectl), typed, env=rig.environment(), dimensions=(33, 101), timeout=PATIENCE_S)
+    terminal.expect(rb"/dev/pts/\d+\r\n")
+    terminal.sendline("hello")
+    terminal.expect_exact("hello\r\n")
+    terminal.expect_exact("33 101\r\n")
+    terminal.expect(pexpect.EOF)
+    assert terminal.wait() == 5
 
 
 def test_the_container_must_be_named_where_there_are_two(rig, kubectl):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+import pexpect
 
 from tests.host import processes_of
 from tests.waiting import until
@@ -56,6 +54,14 @@ class User:
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[Any]:
         return subprocess.Popen(self.command(*arguments), cwd=ROOT, env=self.environment, **options)
 
+    def at_a_terminal(self, *arguments: object, rows: int = 24, columns: int = 80) -> pexpect.spawn[bytes]:
+        """The call as somebody types it: a session of its own with a controlling terminal of this size, in characters.
+
+        Expecting words takes off what was heard up to their end: a prompt that came along is still to be heard.
+        """
+        program, *rest = self.command(*arguments)
+        return pexpect.spawn(program, rest, cwd=str(ROOT), env=self.environment, dimensions=(rows, columns), timeout=20)
+
     def processes(self) -> list[str]:
         """What still runs of all that he started."""
         return processes_of(self.word)
@@ -70,15 +76,3 @@ def somebody(runtime: Path, prefix: Sequence[str] = ()) -> Iterator[User]:
     finally:
         user("down", "--all")
         until(lambda: not user.processes(), "the end of everything that was started")
-
-
-def hears(terminal: int, words: bytes, deadline_s: float = 20.0) -> bytes:
-    """Read from a terminal's own end until these words came; all that was read."""
-    end = time.monotonic() + deadline_s
-    said = b""
-    while words not in said:
-        left = end - time.monotonic()
-        if left <= 0 or not select.select([terminal], [], [], left)[0]:
-            pytest.fail(f"waited {deadline_s:g} s for {words!r} and heard {said[-2000:]!r}")
-        said += os.read(terminal, 4096)
-    return said

@@ -2,19 +2,15 @@
 
 import hashlib
 import os
-import pty
-import re
-import select
 import signal
-import struct
 import subprocess
 import sys
 import termios
-from fcntl import ioctl
 
+import pexpect
 import pytest
 
-from tests.lab.labs.labtool import MANIFESTS, ROOT, hears, somebody
+from tests.lab.labs.labtool import MANIFESTS, ROOT, somebody
 from tests.waiting import until
 
 pytestmark = pytest.mark.lab
@@ -163,62 +159,38 @@ def test_wrong_names_are_exit_2_and_name_the_nearest(user):
     assert user("exec", "-t", "-i", "node1", "--", "true", stdin=subprocess.DEVNULL).returncode == 2
 
 
-@pytest.fixture
-def terminal():
-    ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
-    yield ours, theirs
-    os.close(ours)
-    os.close(theirs)
-
-
-def on(terminal, user, *arguments):
-    def take_terminal():
-        ioctl(0, termios.TIOCSCTTY, 0)
-
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal[1])
-    return user.start(*arguments, **streams, start_new_session=True, preexec_fn=take_terminal)
-
-
-def test_a_shell_on_a_terminal(user, terminal):
+def test_a_shell_on_a_terminal(user):
     """Its own controlling terminal and job control, the caller's window size, Ctrl-C for what runs in it."""
-    ours, theirs = terminal
-    before = termios.tcgetattr(theirs)
-    running = on(terminal, user, "shell", "pod/d")
-    hears(ours, b"root@d:/# ")
-    os.write(ours, b"tty; stty size\r")
-    assert re.search(rb"/dev/pts/\d+\r\n33 101\r\n", hears(ours, b"33 101"))
-    ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 99, 0, 0))
-    hears(ours, b"root@d:/# ")
-    os.write(ours, b"trap 'stty size' WINCH; kill -WINCH $$\r")
-    hears(ours, b"44 99")
+    terminal = user.at_a_terminal("shell", "pod/d", rows=33, columns=101)
+    before = termios.tcgetattr(terminal.child_fd)
+    prompt = "root@d:/# "
+    terminal.expect_exact(prompt)
+    terminal.sendline("tty; stty size")
+    terminal.expect(rb"/dev/pts/\d+\r\n33 101\r\n")
+    terminal.expect_exact(prompt)
+    terminal.setwinsize(44, 99)
+    terminal.sendline("until [ \"$(stty size)\" = '44 99' ]; do :; done; echo $((6 * 6))")
+    terminal.expect_exact("36\r\n")
+    terminal.expect_exact(prompt)
     # What it says shows that it runs: a Ctrl-C while the shell still starts it would meet nobody.
-    os.write(ours, b"sh -c 'echo $((6 * 7)); exec sleep 1000'\r")
-    hears(ours, b"42\r\n")
-    os.write(ours, b"\x03")
-    hears(ours, b"root@d:/# ")
-    os.write(ours, b"exit 5\r")
-    drained(ours, running)
-    assert running.wait(10) == 5
-    assert termios.tcgetattr(theirs) == before
+    terminal.sendline("sh -c 'echo $((6 * 7)); exec sleep 1000'")
+    terminal.expect_exact("42\r\n")
+    terminal.sendintr()
+    terminal.expect_exact(prompt)
+    terminal.sendline("exit 5")
+    terminal.expect(pexpect.EOF)
+    assert terminal.wait() == 5
+    assert termios.tcgetattr(terminal.child_fd) == before
 
 
-def drained(ours, running):
-    """Read on, as a terminal does, until the program has ended."""
-    while running.poll() is None:
-        if select.select([ours], [], [], 0.05)[0]:
-            os.read(ours, 4096)
-
-
-def test_the_terminal_is_put_back_when_the_caller_is_told_to_end(user, terminal):
-    ours, theirs = terminal
-    before = termios.tcgetattr(theirs)
-    running = on(terminal, user, "exec", "-it", "node1", "--", "sh", "-c", "echo $((40+2)); exec sleep 1000")
-    hears(ours, b"42")
-    running.send_signal(signal.SIGTERM)
-    drained(ours, running)
-    assert running.wait(10) == 128 + signal.SIGTERM
-    assert termios.tcgetattr(theirs) == before
+def test_the_terminal_is_put_back_when_the_caller_is_told_to_end(user):
+    terminal = user.at_a_terminal("exec", "-it", "node1", "--", "sh", "-c", "echo $((40+2)); exec sleep 1000")
+    before = termios.tcgetattr(terminal.child_fd)
+    terminal.expect_exact("42")
+    terminal.kill(signal.SIGTERM)
+    terminal.expect(pexpect.EOF)
+    assert terminal.wait() == 128 + signal.SIGTERM
+    assert termios.tcgetattr(terminal.child_fd) == before
 
 
 def test_a_script_on_standard_input_is_read_by_the_shell(user):

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import pty
 import signal
 import socket
 import ssl
@@ -14,10 +13,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pexpect
 import pytest
 import yaml
 
-from tests.lab.labs.labtool import hears, somebody
+from tests.lab.labs.labtool import somebody
 from tests.waiting import until
 
 pytestmark = pytest.mark.lab
@@ -79,15 +79,14 @@ def test_exec_gives_exit_code_output_and_input(user):
 
 
 def test_exec_on_a_terminal(user):
-    ours, theirs = pty.openpty()
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-    running = user.start("kubectl", "exec", "-it", "web", "-c", "web", "--", "sh", **streams, start_new_session=True)
-    os.close(theirs)
-    os.write(ours, b"tty; echo $((40+2))\n")
-    assert b"/dev/pts/" in hears(ours, b"42")
-    os.write(ours, b"exit 4\n")
-    assert running.wait(10) == 4
-    os.close(ours)
+    terminal = user.at_a_terminal("kubectl", "exec", "-it", "web", "-c", "web", "--", "sh")
+    terminal.expect_exact("# ")
+    terminal.sendline("tty; echo $((40+2))")
+    terminal.expect(rb"/dev/pts/\d+\r\n42\r\n")
+    terminal.expect_exact("# ")
+    terminal.sendline("exit 4")
+    terminal.expect(pexpect.EOF)
+    assert terminal.wait() == 4
 
 
 def test_logs_are_followed_and_have_the_time_of_each_line(user):
@@ -157,26 +156,24 @@ def test_a_pod_is_typed_at(user):
 
 
 def test_a_shells_image_without_a_command_is_its_shell_on_a_terminal(user):
-    ours, theirs = pty.openpty()
-    arguments = ("kubectl", "run", "-it", "--rm", "box", "--image=busybox")
-    running = user.start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
-    os.close(theirs)
-    hears(ours, b"try pressing enter.")
-    os.write(ours, b"test -t 0 && echo on $(tty)\n")
-    hears(ours, b"on /dev/pts/")
-    # Typed in one line with cat, so that no prompt stands between what is typed next and what cat says.
-    os.write(ours, b"echo $((6 * 6)); cat\n")
-    hears(ours, b"36\r\n")
-    os.write(ours, b"said\n")
-    hears(ours, b"said\r\nsaid\r\n")
-    os.write(ours, b"\x03")
-    hears(ours, b"# ")
-    os.write(ours, b"echo still $((6 * 7))\n")
-    hears(ours, b"still 42")
-    os.write(ours, b"exit\n")
-    hears(ours, b'pod "box" deleted')
-    assert running.wait(20) == 0
-    os.close(ours)
+    terminal = user.at_a_terminal("kubectl", "run", "-it", "--rm", "box", "--image=busybox")
+    terminal.expect_exact("try pressing enter.")
+    terminal.sendline("test -t 0 && echo on $(tty)")
+    terminal.expect(rb"on /dev/pts/\d+\r\n")
+    # What is said before cat shows that the shell edits no line any more: the terminal itself echoes now.
+    terminal.sendline("echo $((6 * 6)); cat")
+    terminal.expect_exact("36\r\n")
+    terminal.sendline("said")
+    terminal.expect_exact("said\r\nsaid\r\n")
+    terminal.sendintr()
+    terminal.expect_exact("# ")
+    terminal.sendline("echo still $((6 * 7))")
+    terminal.expect_exact("still 42\r\n")
+    terminal.expect_exact("# ")
+    terminal.sendline("exit")
+    terminal.expect_exact('pod "box" deleted')
+    terminal.expect(pexpect.EOF)
+    assert terminal.wait() == 0
 
 
 def test_what_only_stands_in_is_told_as_an_event(user):

@@ -2,17 +2,17 @@
 
 import json
 import os
-import pty
 import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.host import Host
-from tests.lab.labs.labtool import MANIFESTS, ROOT, hears, somebody
+from tests.lab.labs.labtool import MANIFESTS, ROOT, somebody
 from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("host_to_itself")]
@@ -137,41 +137,30 @@ def test_in_the_foreground_there_is_mininets_prompt_and_the_loop_goes_on(user):
 
 
 def test_ctrl_c_at_the_prompt_ends_what_was_typed_and_not_the_lab(user):
-    ours, theirs = pty.openpty()
-    lab = user.start(
-        "up", stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, preexec_fn=_take_terminal
-    )
-    os.close(theirs)
-    hears(ours, b"mininet> ")
-    os.write(ours, b"client ping 203.0.113.2\n")
-    hears(ours, b"icmp_seq=2")
-    os.write(ours, b"\x03")
-    hears(ours, b"mininet> ")
+    terminal = user.at_a_terminal("up")
+    terminal.expect_exact("mininet> ")
+    terminal.sendline("client ping 203.0.113.2")
+    terminal.expect_exact("icmp_seq=2")
+    terminal.sendintr()
+    terminal.expect_exact("mininet> ")
     assert labs(user)["lab"]["status"] == "ready"
-    os.write(ours, b"client echo still$((40+2))\n")
-    hears(ours, b"still42")
-    os.write(ours, b"\x04")
-    assert lab.wait(20) == 0
-    os.close(ours)
+    terminal.sendline("client echo still$((40+2))")
+    terminal.expect_exact("still42")
+    # The end of input is the prompt's own: typed earlier, it would be that of what still runs.
+    terminal.expect_exact("mininet> ")
+    terminal.sendeof()
+    terminal.expect(pexpect.EOF)
+    assert terminal.wait() == 0
     assert labs(user) == {}
 
 
-def _take_terminal():
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 def test_a_closed_terminal_ends_the_lab_in_the_foreground(user):
-    ours, theirs = pty.openpty()
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
-    lab = user.start("up", **streams, start_new_session=True, preexec_fn=_take_terminal)
-    os.close(theirs)
-    hears(ours, b"mininet> ")
-    os.close(ours)
+    terminal = user.at_a_terminal("up")
+    terminal.expect_exact("mininet> ")
+    # Its own end alone, as a window's: pexpect's close() would send signals besides.
+    terminal.ptyproc.fileobj.close()
     # By the hang-up or by the end of its input, whichever the prompt meets first.
-    lab.wait(20)
+    until(lambda: not terminal.isalive(), "the end of the call", deadline_s=20)
     until(lambda: not user.processes(), "the end of the lab")
     assert list(user.runtime.iterdir()) == []
 
