@@ -117,8 +117,8 @@ def through_the_pods_own_node(lab, client):
 def service_a_through_each_node(lab, client):
     """Service A has pods on both nodes: whichever node gets a flow, all three pods may answer.  Returns the flows."""
     pods = [lab.pod(name) for name in "abc"]
-    # 32 flows through a node miss one of three pods with a chance of 3 * (2/3)^32: seven in a million.
-    sent = client.send_many(lab.service("service-a"), 32 * len(lab.cluster.nodes), **connecting(lab))
+    # 40 flows through a node miss one of three pods with a chance of 3 * (2/3)^40: once in four million runs.
+    sent = client.send_many(lab.service("service-a"), 48 * len(lab.cluster.nodes), **connecting(lab))
     for node in ("node1", "node2"):
         flows = [flow for flow in sent if entry_node(flow.flow) == node and flow.flow.outcome == "accepted"]
         answered = Counter(flow.pod for flow in flows)

@@ -49,6 +49,7 @@ class Follower:
         self._timer: Timer | None = None
         self._healthy_at = -1
         self._faults: set[str] = set()
+        self._pending = False
         self.rounds = 0
         """How often the controllers were woken so far."""
         cluster.kubelets.forgiving = cluster.allocator.forgiving = cluster.controllers.forgiving = True
@@ -73,12 +74,19 @@ class Follower:
 
     def wake(self) -> None:
         """Have the controllers look, soon, in the loop's thread; may be called by any thread."""
+        self._pending = True
         with suppress(BlockingIOError):
             os.eventfd_write(self._fd, 1)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the controllers saw every change so far, and the nodes' rules have them: with a lag, later."""
+        return not self._pending and not self._cluster.rules_due
 
     def _woken(self) -> None:
         with suppress(BlockingIOError):
             os.eventfd_read(self._fd)
+        self._pending = False
         self.rounds += 1
         again: float | None = None
         try:

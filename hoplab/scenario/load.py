@@ -30,6 +30,7 @@ from hoplab.watch.watched import Target
 
 PROGRAM = Path(__file__).resolve().parents[1] / "probe" / "loadgen.py"
 RST = 4
+RULES_S = 30.0
 MANY_FRAMES = 8192
 """What a load sends while the lab's own loop is busy with making pods."""
 
@@ -132,12 +133,14 @@ class Following:
 def following(lab: Lab, rules_lag_s: float = 0.0) -> Iterator[Following]:
     """Have the cluster follow its store for a while; what is new then is observed at the end.
 
-    `rules_lag_s`: how long the news of a change takes to the kube-proxies.
+    `rules_lag_s`: how long the news of a change takes to the kube-proxies.  News that is under way at the end arrives
+    before the block is left.  Raises DeadlinePassed when it does not.
     """
     cluster = lab.cluster
     follower = cluster.follow(rules_lag_s)
     try:
         yield Following(lab, follower)
+        lab.observer.run_until(lambda: follower.caught_up, RULES_S + rules_lag_s, "the rules to follow the last change")
     finally:
         follower.close()
         lab.watch_new()

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.lab.cluster.livelab import Live, in_lab
+from tests.lab.scenario.labrun import run_scenario
 
 pytestmark = pytest.mark.lab
 
@@ -259,3 +260,24 @@ def test_a_fault_is_told_and_ends_nothing():
         assert live.status("nowhere")["phase"] == "Pending"
 
     in_lab(use)
+
+
+LATE = '''"""A Service whose news takes longer to the nodes than the script stays."""
+from hoplab.scenario.load import following
+MANIFESTS = ["pod.yaml"]
+SERVICE = """%s"""
+
+def run(lab):
+    with following(lab, 0.5) as cluster:
+        cluster.apply(SERVICE)
+        cluster.until("its address", lambda: "clusterIP" in lab.cluster.store.get("Service", "late").spec)
+    lab.host("node1").send_tcp(lab.service("late").at_cluster_ip()).expect_complete(name="it is served")
+'''
+
+
+def test_news_that_is_under_way_arrives_before_a_script_follows_no_more(tmp_path):
+    (tmp_path / "pod.yaml").write_text(pod("web"))
+    script = tmp_path / "late.py"
+    script.write_text(LATE % SERVICE.format(name="late", app="web"))
+    report = run_scenario(str(script), tmp_path)
+    assert [check.name for check in report.checks if check.passed][:1] == ["it is served"]
