@@ -40,6 +40,8 @@ _RECEPTION = {"host": 0b001, "multicast": 0b010, "broadcast": 0b011, "otherhost"
 
 LATEST = 1024
 """Frames that may come before one that is older: sockets are read one after the other."""
+SAME_MOMENT_NS = 1000
+"""Frames that come in time order are never further behind; one that is, was read too late, and keeps its stamp."""
 MOST_TEXT = 4000
 """Bytes of one comment or name; an option could hold 65,535, no reader shows them."""
 
@@ -57,6 +59,7 @@ class PcapngWriter:
     def __init__(self, sink: Sink, *, comments: Sequence[str] = (), application: str = "hoplab") -> None:
         self._write = sink.write
         self._numbers: dict[tuple[str, str], int] = {}
+        self._latest_ns = 0
         self.frames = 0
         options = (
             b"".join(_text(_COMMENT, one) for one in comments)
@@ -100,13 +103,20 @@ class PcapngWriter:
         if number is None:
             self.interface(Interface(frame.node, frame.interface, 0, "", 0))
             number = self._numbers[key]
-        data, time = frame.data, frame.time_ns
+        data, time = frame.data, self._time_of(frame)
         flags = _DIRECTION[frame.direction] | _RECEPTION[frame.packet_type] << 2
         head = struct.pack("<IIIII", number, time >> 32, time & 0xFFFFFFFF, len(data), max(frame.length, len(data)))
         options = b"".join([_text(_COMMENT, one) for one in comments]) if comments else b""
         options += struct.pack("<HHI", _EPB_FLAGS, 4, flags)
         self._block(ENHANCED_PACKET, b"".join((head, data, bytes(-len(data) % 4), options, b"\0\0\0\0")))
         self.frames += 1
+
+    def _time_of(self, frame: Frame) -> int:
+        """Its stamp, or the next free nanosecond where others have it: two processors stamp at the same moment."""
+        behind = self._latest_ns - frame.time_ns
+        time = self._latest_ns + 1 if 0 <= behind < SAME_MOMENT_NS else frame.time_ns
+        self._latest_ns = max(self._latest_ns, time)
+        return time
 
     def _block(self, kind: int, body: bytes) -> None:
         length = struct.pack("<I", len(body) + 12)

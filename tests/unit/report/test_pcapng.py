@@ -21,7 +21,7 @@ from hoplab.cli.bench_pcapng import measure
 from hoplab.hops.evidence import Frame, Interface, Loss
 from hoplab.hops.reason import Reason
 from hoplab.report.annotate import frame_comments, section_comments
-from hoplab.report.pcapng import PcapngWriter, write_pcapng
+from hoplab.report.pcapng import ENHANCED_PACKET, PcapngWriter, write_pcapng
 from tests.unit.hops.imaginary import START
 from tests.unit.report.runs import EXPLAIN, HOSTILE, evidence, failed_run, good_run, hostile_run
 
@@ -65,7 +65,9 @@ class TestReadByTshark:
         assert len(rows) == len(frames)
         for frame, (when, length, kept) in zip(frames, rows, strict=True):
             seconds, _, nanoseconds = when.partition(".")
-            assert int(seconds) * 10**9 + int(nanoseconds) == frame.time_ns
+            # A nanosecond later for each frame before it that has the same stamp.
+            same = sum(1 for other in frames if other.time_ns == frame.time_ns and other.number < frame.number)
+            assert int(seconds) * 10**9 + int(nanoseconds) == frame.time_ns + same
             assert (int(length), int(kept)) == (frame.length, len(frame.data))
 
     def test_capinfos_finds_one_section_in_time_order(self, capture: Path) -> None:
@@ -153,6 +155,16 @@ def blocks(data: bytes) -> Iterator[tuple[int, bytes]]:
         assert struct.unpack_from("<I", data, at + length - 4) == (length,)
         yield kind, data[at + 8 : at + length - 4]
         at += length
+
+
+def test_frames_of_one_moment_get_times_one_nanosecond_apart_and_keep_their_order() -> None:
+    out = io.BytesIO()
+    writer = PcapngWriter(out)
+    for stamp in (0, 0, 0, 1, 5, 5, 9_000, 2_000):
+        writer.frame(Frame(1, START + stamp, "node1", "eth0", "in", bytes(60), 60))
+    times = [struct.unpack_from("<II", body, 4) for kind, body in blocks(out.getvalue()) if kind == ENHANCED_PACKET]
+    # The last one was read too late for its place: where it belongs is in its stamp.
+    assert [(high << 32 | low) - START for high, low in times] == [0, 1, 2, 3, 5, 6, 9_000, 2_000]
 
 
 def test_blocks_stand_in_the_order_that_readers_need() -> None:
