@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import functools
+import json
 import os
 import random
 import socket
@@ -13,9 +15,12 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from hoplab.api import certificates
 from hoplab.api.limits import Limits
@@ -87,38 +92,65 @@ class Shop:
         )
 
 
+@dataclass(frozen=True)
+class Secrets:
+    """What a kubeconfig tells of a lab: its authority's certificate (PEM) and a token."""
+
+    authority: bytes
+    token: str
+
+
 class Lab(Shop):
-    """A lab that stays, of two nodes, as `lab.py up` starts it; use it as a context."""
+    """A lab that stays, of two nodes, as `lab.py up` starts it; use it as a context.
 
-    def __init__(self, folder: Path) -> None:
-        # A runtime folder of its own: no other suite's labs are met, and nothing comes and goes on the host.
-        self.folder, self._runtime = folder, folder / "run"
-        self._runtime.mkdir(mode=0o700)
+    Labs with one runtime folder are labs of one user.
+    """
 
-    def _lab(self, *arguments: str) -> str:
+    def __init__(self, folder: Path, runtime: Path, name: str) -> None:
+        self.folder, self.runtime, self.name = folder, runtime, name
+        folder.mkdir()
+        # A runtime folder of the test's own: no other suite's labs are met, and nothing comes and goes on the host.
+        runtime.mkdir(mode=0o700, exist_ok=True)
+
+    def lab(self, *arguments: str) -> str:
+        """Standard output of a `lab.py` that must end with 0."""
         ran = subprocess.run(
             [sys.executable, "lab.py", *arguments],
             cwd=programs.PROJECT,
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "XDG_RUNTIME_DIR": str(self._runtime)},
+            env={**os.environ, "XDG_RUNTIME_DIR": str(self.runtime)},
             timeout=PATIENCE_S,
         )
         assert ran.returncode == 0, f"lab.py {' '.join(arguments)}: {ran.stderr}"
         return ran.stdout
 
+    def up(self) -> None:
+        """Start it, and read where it listens."""
+        self.lab("up", "cloud", "--detach", "--name", self.name)
+        self.kubeconfig = Path(self.lab("kubeconfig", "--name", self.name).strip())
+        told = yaml.safe_load(self.kubeconfig.read_text())
+        cluster, user = told["clusters"][0]["cluster"], told["users"][0]["user"]
+        self.port = int(cluster["server"].rpartition(":")[2])
+        self.identity = Secrets(base64.b64decode(cluster["certificate-authority-data"]), user["token"])
+
+    def told(self) -> dict[str, Any] | None:
+        """What `ps` says of it; None when there is no such lab."""
+        labs = json.loads(self.lab("ps", "--json"))["labs"]
+        return next((each for each in labs if each["name"] == self.name), None)
+
     def __enter__(self) -> Lab:
-        self._lab("up", "cloud", "--detach")
         try:
-            self.kubeconfig = Path(self._lab("kubeconfig").strip())
+            self.up()
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._lab("down", "--all")
+        if self.told() is not None:
+            self.lab("down", "--name", self.name)
 
 
 class Rig(Shop):

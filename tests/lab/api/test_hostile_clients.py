@@ -10,27 +10,16 @@ import socket
 import ssl
 import struct
 import time
-from dataclasses import dataclass
 
 import pytest
 
 from hoplab.api import spdy
 from hoplab.api.limits import Limits
+from tests.lab.api.raw import ask, closed_within, connect, head, read_answer
 from tests.lab.api.rig import PATIENCE_S, Rig
 
 LIMITS = Limits(idle=1.0, handshake=1.0, body=1.0, connections=700, lasting=300)
 CM = "/api/v1/namespaces/default/configmaps"
-
-
-@dataclass
-class Answer:
-    code: int
-    head: str
-    body: bytes
-
-    @property
-    def status(self):
-        return json.loads(self.body)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,43 +40,6 @@ def rig(many_descriptors, tmp_path_factory):
         yield made
         answer = ask(made, "GET", "/version")
         assert answer.code == 200, "the API answers as before"
-
-
-def connect(rig):
-    context = ssl.create_default_context(cadata=rig.identity.authority.decode())
-    plain = socket.create_connection(("127.0.0.1", rig.port), PATIENCE_S)
-    return context.wrap_socket(plain, server_hostname="127.0.0.1")
-
-
-def head(rig, method, path, headers=(), token=True):
-    lines = [f"{method} {path} HTTP/1.1", "Host: lab", *(f"{name}: {value}" for name, value in headers)]
-    if token:
-        lines.append(f"Authorization: Bearer {rig.identity.token}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
-def read_answer(connection):
-    data = b""
-    while b"\r\n\r\n" not in data:
-        received = connection.recv(65536)
-        if not received:
-            raise ConnectionError(f"closed after {data!r}")
-        data += received
-    top, _blank, body = data.partition(b"\r\n\r\n")
-    text = top.decode("latin-1")
-    length = next(
-        (int(line.split(":")[1]) for line in text.splitlines() if line.lower().startswith("content-length")), 0
-    )
-    while len(body) < length:
-        body += connection.recv(65536)
-    return Answer(int(text.split()[1]), text, body)
-
-
-def ask(rig, method, path, body=b"", content_type="application/json", token=True, headers=()):
-    more = [("Content-Type", content_type), ("Content-Length", len(body))] if body else []
-    with connect(rig) as connection:
-        connection.sendall(head(rig, method, path, [*headers, *more], token) + body)
-        return read_answer(connection)
 
 
 def memory_kb():
@@ -284,17 +236,6 @@ def test_a_slow_body_is_given_up(rig):
 def test_a_handshake_that_never_comes_is_given_up(rig):
     with socket.create_connection(("127.0.0.1", rig.port), PATIENCE_S) as plain:
         assert closed_within(plain, 5)
-
-
-def closed_within(connection, seconds):
-    deadline = time.monotonic() + seconds
-    connection.settimeout(seconds)
-    with contextlib.suppress(OSError):
-        while time.monotonic() < deadline:
-            if not connection.recv(1000):
-                return True
-        return False
-    return time.monotonic() < deadline
 
 
 def test_noise_is_no_request(rig):
