@@ -15,7 +15,8 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    with Lab(tmp_path_factory.mktemp("api")) as made:
+    folder = tmp_path_factory.mktemp("api")
+    with Lab(folder / "lab", folder / "run", "lab") as made:
         yield made
 
 
