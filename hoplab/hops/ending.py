@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hoplab.hops.evidence import Frame
 from hoplab.hops.exchange import Exchange
 from hoplab.hops.join import Journey
-from hoplab.hops.packet import ACK, FIN, RST, SYN, Arp
+from hoplab.hops.neighbours import Arps, asked_in_vain
+from hoplab.hops.packet import ACK, FIN, RST, SYN
 from hoplab.hops.story import Hop, Outcome, RuleHit
 from hoplab.hops.words import icmp_words, rule_words, tuple_words
 from hoplab.proxy_protocol import without_proxy_header
-
-Arps = Sequence[tuple[Frame, Arp]]
-ARP_WAIT_NS = 5_000_000_000
-"""Linux asks three times, one second apart, before it gives a neighbour up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,22 +199,9 @@ def _last_words(journey: Journey, arps: Arps) -> str:
         words += " and was neither answered nor seen to leave"
     else:
         words = f"{packet} was last seen coming into {last.node} by {last.interface} (frame {last.frame})"
-    asked = _asked_in_vain(last.node, last.time_ns, arps)
-    return f"{words}; {asked}" if asked else words
-
-
-def _asked_in_vain(node: str, since_ns: int, arps: Arps) -> str:
-    """ARP requests that the namespace sent afterwards and that nobody answered."""
-    near = [(f, a) for f, a in arps if f.node == node and since_ns <= f.time_ns <= since_ns + ARP_WAIT_NS]
-    answered = {arp.sender for frame, arp in near if frame.direction == "in"}
-    # What a bridge only passes on was asked by somebody behind it.
-    passed_on = {(arp.sender, arp.target) for frame, arp in near if arp.request and frame.direction == "in"}
-    asked = [
-        (f, a)
-        for f, a in near
-        if a.request and f.direction == "out" and a.target not in answered and (a.sender, a.target) not in passed_on
-    ]
+    asked = asked_in_vain(arps, last.node, last.time_ns)
     if not asked:
-        return ""
+        return words
     frame, arp = asked[0]
-    return f"{node} asked for {arp.target} by ARP on {frame.interface} (frame {frame.number}) and got no answer"
+    question = f"{last.node} asked for {arp.target} by ARP on {frame.interface} (frame {frame.number})"
+    return f"{words}; {question} and got no answer"

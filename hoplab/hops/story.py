@@ -101,6 +101,8 @@ class Flow:
     """Where the receiver was seen to open connections, but none of them belongs to this flow: why not."""
     doubtful: int = 0
     """Connections that its receiver opened meanwhile, and that other requests may as well have caused."""
+    unsent: Tuple | None = None
+    """The tuple that its sender addressed, when it had no way to send it by; None for whatever was sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hoplab.hops.evidence import Tuple
-from hoplab.hops.packet import ACK, FIN, ICMP, RST, SYN, TCP, Packet
+from hoplab.hops.packet import ACK, FIN, RST, SYN, TCP, Packet
 from hoplab.hops.story import Hop, RuleHit
 
 _ERRORS4 = {
@@ -45,10 +45,14 @@ def tuple_words(tuple_: Tuple) -> str:
 
 def icmp_words(packet: Packet) -> str:
     """'ICMP port unreachable from 10.0.0.1'."""
-    kind = packet.kind or (0, 0)
-    words = (_ERRORS4 if packet.protocol == ICMP else _ERRORS6).get(kind, f"type {kind[0]} code {kind[1]}")
-    mtu = f" (MTU {packet.mtu})" if packet.mtu else ""
-    return f"ICMP {words}{mtu} from {packet.src}"
+    return icmp_error_words(packet.kind or (0, 0), packet.mtu, packet.src)
+
+
+def icmp_error_words(kind: tuple[int, int], mtu: int, reporter: str) -> str:
+    """An ICMP error as a person says it: type and code, the MTU that it tells (0: none), the address that sent it."""
+    words = (_ERRORS6 if ":" in reporter else _ERRORS4).get(kind, f"type {kind[0]} code {kind[1]}")
+    told = f" (MTU {mtu})" if mtu else ""
+    return f"ICMP {words}{told} from {reporter}"
 
 
 def label(packet: Packet, *, reply: bool) -> str:

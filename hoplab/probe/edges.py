@@ -22,7 +22,7 @@ from hoplab.net.namespaces import Namespace
 from hoplab.probe.seen import Seen, read_frame, read_packet, read_transport6
 from hoplab.probe.shapes import Endpoint
 from hoplab.probe.shield import FIRST_PORT, LAST_PORT
-from hoplab.probe.ways import NoWay, Way, Ways
+from hoplab.probe.ways import NoWay, Unreachable, Way, Ways
 
 Arrival = Callable[[Seen, int], None]
 """Called with an arriving packet and its time (CLOCK_REALTIME, nanoseconds)."""
@@ -65,6 +65,10 @@ class Edge(Protocol):
 
     def prepare(self, destination: str, next_hop: str, source: str, interface: str = "") -> Way:
         """Find the way to a destination before the first packet leaves.  Raises NoWay."""
+        ...
+
+    def look_again(self) -> None:
+        """Ask the kernel anew for ways found before: routes, neighbours and interfaces may be others by now."""
         ...
 
     def send(self, packet: bytes, destination: Endpoint, way: Way) -> None:
@@ -123,6 +127,12 @@ class FrameEdge:
             self._ways.borrow(source, way)
         return way
 
+    def look_again(self) -> None:
+        """Nothing that was found before holds any more."""
+        self._found.clear()
+        self._macs.clear()
+        self._ways.look_again()
+
     def _resolve(self, way: Way) -> bytes:
         self._asking = True
         self._told.clear()
@@ -131,7 +141,8 @@ class FrameEdge:
         while way.neighbour not in self._told:
             left = give_up - time.monotonic()
             if left <= 0:
-                raise NoWay(
+                self._asking = False
+                raise Unreachable(
                     f"{self._name}: nobody on {way.interface} answered for {way.neighbour} within {RESOLVE_S} s"
                 )
             self._observer.poll(left)
@@ -207,6 +218,10 @@ class KernelEdge:
                 seen = read_transport6(protocol, payload, sender[0].partition("%")[0], here)
                 if seen is not None:
                     self._arrival(seen, time.time_ns())
+
+    def look_again(self) -> None:
+        """Routes are the kernel's own matter here; what interfaces look like is forgotten."""
+        self._ways.look_again()
 
     def prepare(self, destination: str, next_hop: str, source: str, interface: str = "") -> Way:
         """The way that the kernel itself will take."""

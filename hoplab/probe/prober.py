@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from hoplab.hops.evidence import Tuple
 from hoplab.net.namespaces import Namespace
 from hoplab.probe.crafter import Crafter, ScapyCrafter
 from hoplab.probe.edges import Edge, FrameEdge, KernelEdge, ObserverFace, ProbeRefused
@@ -22,13 +23,13 @@ from hoplab.probe.result import Probe, ProbeResult
 from hoplab.probe.seen import Seen
 from hoplab.probe.shapes import Endpoint
 from hoplab.probe.shield import FIRST_PORT, LAST_PORT, NO_SHIELD, sends_frames, shield_text
-from hoplab.probe.ways import NoWay
+from hoplab.probe.ways import NoWay, Unreachable
 
 WINDOW = 64
 """Exchanges under way at once: more would only fill the kernel's queues."""
 
 
-__all__ = ["ProbeRefused", "Prober", "spread"]
+__all__ = ["ProbeRefused", "Prober", "Unreachable", "spread"]
 
 
 class Prober:
@@ -104,8 +105,12 @@ class Prober:
     def send_many(self, probes: Iterable[Probe], *, window: int = WINDOW) -> list[ProbeResult]:
         """All of them, `window` at a time; the results in the order given.  Each has its own deadline.
 
-        Raises ProbeRefused, NoWay or SendFailed, the first two before anything was sent.
+        Raises ProbeRefused, NoWay (Unreachable where the network is to blame) or SendFailed, the first two before
+        anything was sent.
         """
+        probes = list(probes)
+        for sender in {probe.sender for probe in probes} & self._edges.keys():
+            self._edges[sender].look_again()
         exchanges = [self._exchange(probe) for probe in probes]
         waiting = exchanges[::-1]
         under_way: list[Exchange] = []
@@ -126,6 +131,27 @@ class Prober:
             for exchange in exchanges:
                 self._expected.pop((exchange.probe.sender, *exchange.key), None)
         return [exchange.result() for exchange in exchanges]
+
+    def not_sent(self, probe: Probe, why: str) -> ProbeResult:
+        """The result of a probe that had no way to leave by; `why` as `why_not` says it."""
+        now = time.time_ns()
+        ports = (0, 0) if probe.protocol == "icmp" else (probe.source_port, probe.port)
+        sent = Tuple(_canonical(probe.source_address), ports[0], _canonical(probe.destination), ports[1])
+        return ProbeResult(
+            probe.name,
+            probe.protocol,
+            probe.sender,
+            sent,
+            "",
+            0,
+            now,
+            now,
+            0,
+            "unanswered",
+            f"not sent: {why}",
+            False,
+            b"",
+        )
 
     def _exchange(self, probe: Probe) -> Exchange:
         self._count += 1

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hoplab.hops import packet as packets
 from hoplab.hops.packet import ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet, read_link
+from hoplab.hops.words import icmp_error_words
 from hoplab.probe.shapes import Endpoint
 
 
@@ -111,30 +112,6 @@ def _read_mss(header: bytes) -> int:
     return 0
 
 
-_WORDS4 = {
-    (3, 0): "network unreachable",
-    (3, 1): "host unreachable",
-    (3, 2): "protocol unreachable",
-    (3, 3): "port unreachable",
-    (3, 4): "fragmentation needed",
-    (3, 9): "network administratively prohibited",
-    (3, 10): "host administratively prohibited",
-    (3, 13): "communication administratively prohibited",
-    (11, 0): "TTL expired in transit",
-    (11, 1): "fragment reassembly time exceeded",
-}
-_WORDS6 = {
-    (1, 0): "no route to destination",
-    (1, 1): "administratively prohibited",
-    (1, 3): "address unreachable",
-    (1, 4): "port unreachable",
-    (2, 0): "packet too big",
-    (3, 0): "hop limit exceeded in transit",
-}
-
-
 def in_words(error: IcmpError) -> str:
     """The error as a person says it, with who sent it."""
-    words = (_WORDS6 if ":" in error.reporter else _WORDS4).get((error.type, error.code))
-    mtu = f" (MTU {error.mtu})" if error.mtu else ""
-    return f"ICMP {words or f'type {error.type} code {error.code}'}{mtu} from {error.reporter}"
+    return icmp_error_words((error.type, error.code), error.mtu, error.reporter)

@@ -28,7 +28,11 @@ NUD_UNUSABLE = 0x01 | 0x20
 
 
 class NoWay(HoplabError):
-    """The sender has no route or no neighbour to send by; str() says who, where to, and the kernel's reason."""
+    """The sender has no way to send by; str() says who, where to, and the kernel's reason."""
+
+
+class Unreachable(NoWay):
+    """It has no route, or nobody answers where the packet would have to go next: a fault of the network it is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Ways:
             (found,) = self._route.route("get", dst=next_hop or destination, family=family, **by)
         except NetlinkError as error:
             why = os.strerror(error.code or 0)
-            raise NoWay(f"{self._name} has no route to {next_hop or destination}: {why}") from error
+            raise Unreachable(f"{self._name} has no route to {next_hop or destination}: {why}") from error
         gateway = found.get_attr("RTA_GATEWAY") or ""
         if next_hop and gateway:
             raise NoWay(f"{self._name} can't use {next_hop} as next hop: it is not on a link, but behind {gateway}")
@@ -121,6 +125,10 @@ class Ways:
         if index not in self._links:
             (self._links[index],) = self._route.get_links(index)
         return self._links[index]
+
+    def look_again(self) -> None:
+        """Forget what interfaces looked like: somebody may have changed them since."""
+        self._links.clear()
 
     def neighbour(self, way: Way) -> bytes | None:
         """The neighbour's hardware address, None while the kernel doesn't know it."""

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from hoplab.hops.decisive import Explain, decides, explain_nothing, object_behind
 from hoplab.hops.evidence import Frame, Tuple
+from hoplab.hops.neighbours import asked_in_vain
 from hoplab.hops.packet import Arp, Packet, read_frame
 from hoplab.hops.reason import Cause, Reason
 from hoplab.hops.story import Flow, Hop, Passage, RuleHit
@@ -18,7 +19,6 @@ from hoplab.reasons.questions import ip_interface, question
 
 INSTRUMENTS = ("hoplab_watch", "hoplab_probe")
 """Tables of the lab itself: they switch tracing on, and keep a kernel from answering in a probe's place."""
-ARP_WAIT_NS = 5_000_000_000
 DROPPED_WITHIN_NS = 1_000_000
 EVERYDAY_DROPS = ("NOT_SPECIFIED", "OTHERHOST", "UNHANDLED_PROTO", "PACKET_SOCK_ERROR")
 """What a bridge that floods and the lab's own sockets cause all the time."""
@@ -143,6 +143,20 @@ class Case:
         growth = self.facts.growth.get(node, {})
         return {key: value for key, value in growth.items() if any(_fits(key, name) for name in names)}
 
+    def _held_back(self, hop: Hop) -> str:
+        """Why no ICMP error tells of a packet's end: a kernel sends them no faster than icmp_ratelimit allows."""
+        name = "Icmp6.OutRateLimitHost" if ":" in hop.after.dst else "Icmp.OutRateLimit*"
+        grown = self.grown(hop.node, name) if hop.out_interface is None and not self.errors else {}
+        if not grown:
+            return ""
+        counters = ", ".join(counter_words(hop.node, grown))
+        return f"{hop.node} held back ICMP errors, since it had just sent as many as its kernel allows: {counters}"
+
+    def cut_off(self, node: str) -> LinkFact | None:
+        """A cable of a namespace (none to one of its own pods) that is down: what was routed by it has no route."""
+        mine = (one for one in self.facts.links if one.node == node and one.kind in ("veth", "vxlan"))
+        return next((one for one in mine if not one.up and not one.master), None)
+
     def setting(self, node: str, key: str) -> str:
         """A sysctl's value, '' when it is not known."""
         return self.facts.settings.get((node, key), "")
@@ -162,19 +176,7 @@ class Case:
 
     def asked_in_vain(self, node: str, since_ns: int, target: str = "") -> tuple[Frame, Arp] | None:
         """An ARP request (for this address) that the namespace sent from then on and that nobody answered."""
-        near = [(f, a) for f, a in self.arps if f.node == node and since_ns <= f.time_ns <= since_ns + ARP_WAIT_NS]
-        answered = {arp.sender for frame, arp in near if frame.direction == "in"}
-        # What a bridge only passes on was asked by somebody behind it.
-        passed_on = {(arp.sender, arp.target) for frame, arp in near if arp.request and frame.direction == "in"}
-        asked = [
-            (f, a)
-            for f, a in near
-            if a.request
-            and f.direction == "out"
-            and a.target not in answered
-            and (a.sender, a.target) not in passed_on
-            and target in ("", a.target)
-        ]
+        asked = asked_in_vain(self.arps, node, since_ns, target)
         # A bridge's request shows up on every port of it: the bridge is who asks.
         return min(asked, key=lambda one: self._is_port(one[0]), default=None)
 
@@ -206,7 +208,7 @@ class Case:
         frame = self.frames.get(number)
         interface = frame.interface if frame else hop.out_interface or hop.in_interface or ""
         if not number:
-            return f"rule trace in {hop.node}", interface, 0
+            return f"rule trace in {hop.node}" if hop.rules else f"{hop.node}, which sent no frame of it", interface, 0
         way = "leaving by" if frame and frame.direction == "out" else "coming in by"
         return f"{hop.node}, {way} {interface} (frame {number})", interface, number
 
@@ -226,7 +228,7 @@ class Case:
         """A reason whose packet was last seen in this hop."""
         where, interface, frame = self.last_seen(hop)
         own = [f"the kernel's own word for a drop just then: {words}" for words in self.dropped(hop)]
-        lines = tuple(dict.fromkeys(line for line in (*evidence, *own) if line))
+        lines = tuple(dict.fromkeys(line for line in (*evidence, *own, self._held_back(hop)) if line))
         return Reason(
             cause,
             node,
@@ -245,6 +247,8 @@ class Case:
 def _fits(key: str, name: str) -> bool:
     if name.startswith("*"):
         return key.endswith(name[1:])
+    if name.endswith("*"):
+        return key.startswith(name[:-1])
     return key == name
 
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from hoplab.hops.evidence import Tuple
 from hoplab.hops.reason import Reason
-from hoplab.hops.story import Hop
+from hoplab.hops.story import Hop, Passage
 from hoplab.hops.words import icmp_words, tuple_words
 from hoplab.reasons import answers, ends, rules
 from hoplab.reasons.case import Case, counter_words, hop_words
 from hoplab.reasons.facts import LinkFact
+from hoplab.reasons.links import gone_with_its_link, no_neighbour
 from hoplab.reasons.questions import headed
 
 ORDER: tuple[Callable[[Case], Reason | None], ...] = (
@@ -90,8 +92,10 @@ def _has(case: Case, link: LinkFact, address: str) -> bool:
 
 def _not_sent(case: Case) -> Reason:
     """No frame left: its own kernel found no way, or nobody at the next hop."""
-    sender = case.flow.sender
+    flow, sender = case.flow, case.flow.sender
     since = min((frame.time_ns for frame, _arp in case.arps), default=0)
+    if flow.unsent is not None and (found := _no_way(case, flow.unsent, since)) is not None:
+        return found
     asked = case.asked_in_vain(sender, since)
     if asked is not None:
         frame, arp = asked
@@ -111,11 +115,29 @@ def _not_sent(case: Case) -> Reason:
         )
     return Reason(
         "unknown",
-        case.flow.sender,
-        case.flow.reason or "no frame of it was seen",
-        next_step=f"In {case.flow.sender}: `ip route`, `ip neighbour`; was it sent at all?",
+        sender,
+        flow.reason or "no frame of it was seen",
+        next_step=f"In {sender}: `ip route`, `ip neighbour`; was it sent at all?",
         decided=False,
         experiment="Send it again with `-v`: frames of the sender's interface mean that it left.",
+    )
+
+
+def _no_way(case: Case, to: Tuple, since_ns: int) -> Reason | None:
+    """The sender's own kernel had no way for it: as for a packet that was made there and ended there."""
+    hop = Hop(case.flow.sender, None, None, to, to, None, None, time_ns=since_ns)
+    answer = case.route(hop)
+    evidence = [case.flow.reason, f"route to {to.dst} in {hop.node}: {answer.words}" if answer else ""]
+    if answer is None or not answer.error:
+        return no_neighbour(case, Passage("", (hop,)), hop)
+    return gone_with_its_link(case, hop, evidence) or case.reason(
+        "no-route",
+        hop.node,
+        f"{hop.node} has no route to {case.name_of(to.dst)}, and so sent nothing",
+        hop,
+        evidence,
+        f"In {hop.node}: `ip route get {to.dst}`; is its default route there?",
+        to.dst,
     )
 
 

@@ -16,7 +16,14 @@ from hoplab.hops.story import Hop, Passage
 from hoplab.hops.words import endpoint, icmp_words, tuple_words
 from hoplab.reasons.answers import error_packet
 from hoplab.reasons.case import Case, counter_words, hop_words
-from hoplab.reasons.links import no_neighbour, queue_full, too_large, unplugged, wrong_gateway
+from hoplab.reasons.links import (
+    gone_with_its_link,
+    no_neighbour,
+    queue_full,
+    too_large,
+    unplugged,
+    wrong_gateway,
+)
 from hoplab.reasons.questions import headed, way_back
 
 
@@ -295,6 +302,8 @@ def _unroutable(case: Case, passage: Passage, hop: Hop, words: str) -> Reason:
                 " with this address and port?",
                 endpoint(case.sent.dst, case.sent.dport),
             )
+    if (gone := gone_with_its_link(case, hop, evidence)) is not None:
+        return gone
     return case.reason(
         "no-route",
         hop.node,

@@ -37,7 +37,7 @@ def no_neighbour(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
         return None
     target = asked[1].target if asked else failed[0].address
     interface = asked[0].interface if asked else failed[0].interface
-    evidence = [hop_words(hop)]
+    evidence = [hop_words(hop) if hop.frames or hop.rules else case.flow.reason]
     if asked:
         evidence.append(f"{hop.node} asked for {target} by ARP on {interface} (frame {asked[0].number}), no answer")
     evidence += [f"neighbour {n.address} on {n.interface} of {hop.node} is {n.state}" for n in failed]
@@ -117,6 +117,12 @@ def unplugged(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
     """The interface that it had to take, or the one at the other end, is down."""
     link = next((link for link in _interfaces_ahead(case, hop) if not link.up), None)
     return _down(case, hop, link, [hop_words(hop), _mac_words(hop)]) if link else None
+
+
+def gone_with_its_link(case: Case, hop: Hop, evidence: list[str]) -> Reason | None:
+    """No route at all, not even a default one, and a cable is down: the kernel takes a link's routes with it."""
+    link = case.cut_off(hop.node)
+    return _down(case, hop, link, evidence) if link is not None else None
 
 
 def _down(case: Case, hop: Hop, link: LinkFact, evidence: list[str]) -> Reason:

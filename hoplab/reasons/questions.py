@@ -65,6 +65,8 @@ def questions(
     own = {(one.node, one.address) for one in addresses}
     asked: dict[RouteQuestion, None] = {}
     for flow in whole(flows):
+        if flow.unsent is not None:
+            asked[RouteQuestion(flow.sender, flow.unsent.dst, flow.unsent.src)] = None
         for passage in flow.passages:
             for hop in passage.hops:
                 if roles.get(hop.node) == "switch":

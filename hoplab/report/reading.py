@@ -51,7 +51,9 @@ _LATER: dict[str, Any] = {
 """Fields that a run of an earlier release has not got, with what stands for them."""
 _FLOW_LATER: dict[str, Any] = {"passages": [], "conntrack": [], "legs": [], "reasons": [], "reason": "", "sender": ""}
 _RULE_LATER = {"does": "", "object": "", "hook": "", "family": "", "comment": ""}
-_WORDS = {str: "a text", int: "a number", bool: "true or false", list: "a list", dict: "an object", float: "a number"}
+_WORDS: dict[type, str] = {
+    str: "a text", int: "a number", bool: "true or false", list: "a list", dict: "an object", float: "a number"
+}  # fmt: skip
 _HOP_LATER: dict[str, Any] = {"mac_in": None, "mac_out": None, "tunnel": "", "switches": [], "path": []}
 
 
@@ -127,12 +129,4 @@ def _hold(value: Any, shape: Any, where: str) -> None:
 
 
 def _name(kind: type | None) -> str:
-    words = {
-        str: "a text",
-        int: "a number",
-        bool: "true or false",
-        list: "a list",
-        dict: "an object",
-        float: "a number",
-    }
-    return words.get(kind, "null") if kind is not None else "null"
+    return _WORDS.get(kind, "null") if kind is not None else "null"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from hoplab.hops.story import Flow
 from hoplab.kube.load import load
 from hoplab.net.cni import write_config
 from hoplab.net.namespaces import Namespace
-from hoplab.probe.prober import Prober
+from hoplab.probe.prober import Prober, Unreachable
 from hoplab.probe.result import Probe, ProbeResult
 from hoplab.scenario.ends import Destination, Sender, ServiceRef
 from hoplab.scenario.foretelling import Foreteller
@@ -252,12 +252,18 @@ class Lab:
 
     def send_many(self, sender: str, to: object, port: int, ports: Sequence[int], **options: Any) -> list[Sent]:
         """Many TCP exchanges in order."""
-        return self.send_probes([self.probe(sender, "tcp", to, port, {**options, "source_port": p}) for p in ports])
+        probes = [
+            self.probe(sender, "tcp", to, port, {**options, "source_port": source}, number)
+            for number, source in enumerate(ports, 1)
+        ]
+        return self.send_probes(probes)
 
-    def probe(self, sender: str, protocol: str, to: object, port: int, options: dict[str, Any]) -> Probe:
-        """A probe to this, named after where it goes."""
+    def probe(
+        self, sender: str, protocol: str, to: object, port: int, options: dict[str, Any], number: int = 1
+    ) -> Probe:
+        """A probe to this, named after where it goes; `number`: its place among those that are sent with it."""
         where = self.destination(to, port)
-        named = {"name": f"{sender} to {where.label} #{len(self.flows) + 1}", **options}
+        named = {"name": f"{sender} to {where.label} #{len(self.flows) + number}", **options}
         return Probe(sender, where.address, where.port, protocol, **named)  # type: ignore[arg-type]
 
     def send_probes(self, probes: Sequence[Probe], *, keep: bool = True, inquire: bool = True) -> list[Sent]:
@@ -271,13 +277,23 @@ class Lab:
         what = first.name if len(probes) == 1 else f"{len(probes)} probes from {first.sender}"
         self.note(what)
         since = self.observer.mark()
-        results = self.prober.send_many(probes, window=WINDOW)
+        results, barred = self._sent(probes)
         self.observer.quiesce()
         evidence = self.observer.evidence(since)
         keys = [probe_key(result) for result in results]
         found = flows(evidence, keys, switches=self.switches())
+        if barred:
+            found = tuple(
+                unsent(flow, result) if number in barred else flow
+                for number, (flow, result) in enumerate(zip(found, results, strict=True))
+            )
         if self.foreteller is not None:
-            self.foreteller.compare(probes, results, found)
+            left = [number for number in range(len(probes)) if number not in barred]
+            self.foreteller.compare(
+                [probes[number] for number in left],
+                [results[number] for number in left],
+                [found[number] for number in left],
+            )
         if inquire and self.inquiry is not None:
             self.inquiry.look(found, evidence, self.namespaces)
         self.latest = found
@@ -287,6 +303,25 @@ class Lab:
             Sent(partial(self.keep_about, flow), flow, result, self.why)
             for flow, result in zip(found, results, strict=True)
         ]
+
+    def _sent(self, probes: Sequence[Probe]) -> tuple[list[ProbeResult], Collection[int]]:
+        """Send what has a way to leave by: the results, and the numbers of the probes that have none."""
+        try:
+            return self.prober.send_many(probes, window=WINDOW), ()
+        except Unreachable:
+            # Nothing was sent.  Finding out that nobody answers takes a second: each way is tried once.
+            ways = [(p.sender, p.destination, p.next_hop, p.source_address, p.interface) for p in probes]
+            tried = {
+                way: self.prober.why_not(probe) for way, probe in zip(reversed(ways), reversed(probes), strict=True)
+            }
+        results = {
+            n: self.prober.not_sent(p, tried[w]) for n, (w, p) in enumerate(zip(ways, probes, strict=True)) if tried[w]
+        }
+        left = [number for number in range(len(probes)) if number not in results]
+        barred = frozenset(results)
+        for number, result in zip(left, self.prober.send_many([probes[n] for n in left], window=WINDOW), strict=True):
+            results[number] = result
+        return [results[number] for number in range(len(probes))], barred
 
     def why(self, flow: Flow) -> tuple[Reason, ...]:
         """Why a flow did not end as it should, the likeliest reason first; () when nothing is wrong with it."""
@@ -331,6 +366,11 @@ def probe_key(result: ProbeResult) -> ProbeKey:
         result.ended_ns,
         result.delivered,
     )
+
+
+def unsent(flow: Flow, result: ProbeResult) -> Flow:
+    """The flow of a probe that had no way to leave by."""
+    return replace(flow, unsent=result.sent, reason=result.reason)
 
 
 def target(namespace: Namespace) -> Target:

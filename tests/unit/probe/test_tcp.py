@@ -105,7 +105,7 @@ def test_a_syn_ack_of_another_connection_is_noted_and_not_answered() -> None:
         (IcmpError("10.240.0.11", 3, 3, 0, SYN_ACK), "ICMP port unreachable from 10.240.0.11"),
         (IcmpError("10.240.0.1", 3, 1, 0, SYN_ACK), "ICMP host unreachable from 10.240.0.1"),
         (IcmpError("fd00::1", 1, 4, 0, SYN_ACK), "ICMP port unreachable from fd00::1"),
-        (IcmpError("10.240.0.1", 11, 0, 0, SYN_ACK), "ICMP TTL expired in transit from 10.240.0.1"),
+        (IcmpError("10.240.0.1", 11, 0, 0, SYN_ACK), "ICMP TTL exceeded in transit from 10.240.0.1"),
         (IcmpError("10.240.0.1", 12, 7, 0, SYN_ACK), "ICMP type 12 code 7 from 10.240.0.1"),
     ],
 )
