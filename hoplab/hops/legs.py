@@ -7,7 +7,8 @@ is the same on both.  What joins them was seen, or they are not joined:
   come in; so a request on a connection that the proxy had kept open (keep-alive, a pool) joins as well;
 - the PROXY protocol header at the beginning of the proxy's connection, which names the client's own;
 - for a connection that never came to stand (refused, or silent): time alone, where just one request waited in that
-  namespace when its SYN left, and where nothing is sent to that address and port when none waits (a health check).
+  namespace when its SYN left, and where nothing is sent to that address and port when none waits (a health check);
+  a probe's own connection is nobody else's.
 
 The same goes on from the receiver of leg 2 to leg 3.  Nothing here knows who is a proxy, or where it should send.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -102,11 +103,12 @@ def with_legs(told: Sequence[Told], journeys: Iterable[Journey], teller: Teller)
     if not waiting:
         return tuple(flows)
     opened = opened_by_node(journeys)
+    probes = {id(journey) for one in told for journey in one.exchange.forward}
     legs: defaultdict[int, list[Leg]] = defaultdict(list)
     beyond: dict[int, str] = {}
     doubtful: dict[int, int] = {}
     for number in range(2, DEEPEST + 1):
-        _join(waiting, opened)
+        _join(waiting, opened, probes)
         going_on: list[_Waiting] = []
         for one in waiting:
             if words := _beyond(one, waiting):
@@ -150,8 +152,11 @@ def _waiting(root: int, told: Told, token: bytes) -> _Waiting | None:
 # Joining
 
 
-def _join(waiting: Sequence[_Waiting], opened: dict[str, list[Opened]]) -> None:
-    """Give each connection to the request that it was opened for."""
+def _join(waiting: Sequence[_Waiting], opened: dict[str, list[Opened]], probes: Collection[int]) -> None:
+    """Give each connection to the request that it was opened for.
+
+    `probes`: ids of packets that probes sent; what a probe opens on a machine that serves, too, is opened for nobody.
+    """
     by_node: defaultdict[str, list[_Waiting]] = defaultdict(list)
     for one in waiting:
         by_node[one.node].append(one)
@@ -162,7 +167,8 @@ def _join(waiting: Sequence[_Waiting], opened: dict[str, list[Opened]]) -> None:
         for connection in opened.get(node, ()):
             if id(connection.made[0]) in own:
                 continue
-            if not _by_what_it_carried(connection, here) and _never_stood(connection):
+            carried = _by_what_it_carried(connection, here)
+            if not carried and _never_stood(connection) and id(connection.made[0]) not in probes:
                 silent.append(connection)
         _by_time(silent, here)
         for one in here:

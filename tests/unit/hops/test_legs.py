@@ -392,6 +392,14 @@ class TestByTimeAlone:
         assert [(leg.carried, leg.flow.outcome) for leg in flow.legs] == [(False, "rejected"), (True, "accepted")]
         assert leg_of(flow, 2) is flow.legs[1]
 
+    def test_a_probe_that_is_sent_from_there_is_nobodys_leg(self) -> None:
+        lab = Imaginary()
+        self.failing(lab, refused=True)
+        from_there = ProbeKey("another probe", "tcp", "lb", Tuple(LB, 50000, NODE1, NODE_PORT), 500000, b"")
+        flow = tell(lab, key(), from_there)
+        assert (flow.legs, flow.doubtful) == ((), 0)
+        assert expect_no_leg(flow).passed
+
     def test_two_requests_that_wait_can_not_be_told_apart(self) -> None:
         lab = Imaginary()
         other = client_side(lab, 40001, 3000)
