@@ -43,7 +43,8 @@ def identity(packet: Packet, kept: int | None = None) -> Hashable:
     """What all frames of one packet have in common; `kept` limits how much of the payload is looked at."""
     headers = header_identity(packet)
     if packet.quoted is not None:
-        return (headers, quoted_identity(packet.quoted))
+        # IPv6 numbers no packets: what two errors quote of two datagrams may differ by the payload alone.
+        return (headers, quoted_identity(packet.quoted), packet.quoted.payload[:_TRACED_UDP])
     return (headers, packet.payload if kept is None else packet.payload[:kept])
 
 

@@ -8,6 +8,7 @@ unknown, with the causes that are left and the experiment that would tell them a
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -57,6 +58,9 @@ def duplicate(case: Case) -> Reason | None:
     """The address that the packet was sent to in the end belongs to two."""
     delivered = [p.hops[-1] for p in case.there] or list(case.flow.forward[-1:])
     for hop in delivered:
+        if ipaddress.ip_address(hop.after.dst).is_loopback:
+            # Every namespace has that address, and means itself by it.
+            continue
         holders = [n for n in case.holders(hop.after.dst) if case.role(n) in ("pod", "client", "host")]
         if len(holders) < 2:
             continue

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoplab.hops.evidence import Tuple
-from hoplab.hops.packet import read_arp, read_frame, read_headers, read_link, read_packet
+from hoplab.hops.identity import identity
+from hoplab.hops.packet import ICMPV6, UDP, Packet, read_arp, read_frame, read_headers, read_link, read_packet
 from tests.unit.hops.imaginary import ACK, SYN, Wire, ethernet, mac, packed, vxlan
 
 T = Tuple("203.0.113.10", 40000, "10.0.0.1", 80)
@@ -210,3 +211,12 @@ def test_tunnels_and_quotes_are_followed_once_only() -> None:
     assert read is not None
     assert read.quoted is not None
     assert read.quoted.quoted is None
+
+
+def test_errors_about_two_datagrams_of_a_family_without_numbers_differ_by_what_was_sent() -> None:
+    def error(token: bytes) -> Packet:
+        quoted = Packet(6, "2001:db8::1", "2001:db8::2", UDP, 64, 0, 66, 40, 40000, 80, payload=token)
+        return Packet(6, "2001:db8::2", "2001:db8::1", ICMPV6, 64, 0, 114, 40, kind=(1, 4), quoted=quoted)
+
+    assert identity(error(b"probe-000000000001")) == identity(error(b"probe-000000000001"))
+    assert identity(error(b"probe-1")) != identity(error(b"probe-2"))
