@@ -55,19 +55,30 @@ def run(
     def play(lab: Lab) -> None:
         _Run(file, lab).play()
 
-    options = replace(file.options, reserved=frozenset(wanted_addresses(file)))
+    wanted = frozenset(str(ipaddress.ip_address(address)) for address in wanted_addresses(file) if address)
+    options = replace(file.options, reserved=wanted)
     return in_cluster("check", file.name, options, file.loaded, captures, play, zygote, crafter, sabotage, note)
 
 
 def wanted_addresses(file: CheckFile) -> Iterator[str]:
-    """Addresses that pods of this file will have, from its first flow to its last (pure)."""
+    """Addresses that pods, senders and Services of this file will have, from its first flow to its last; '' for any.
+
+    Pure.
+    """
     for each in (*file.loaded.objects, *(obj for step in file.steps for obj in step.apply)):
         if each.kind in ("EndpointSlice", "Endpoints"):
             for piece in convert.as_endpoint_slices(each):
+                if piece.address_type == "FQDN":
+                    continue
                 yield from (address for endpoint in piece.endpoints for address in endpoint.addresses)
         elif each.kind == "Pod":
             yield convert.as_pod(each).requested_ip
-    yield from (flow.source.address for flow in file.flows)
+        elif each.kind in convert.WORKLOADS:
+            yield convert.as_workload(each).template.requested_ip
+        elif each.kind == "Service":
+            service = convert.as_service(each)
+            yield from (*service.external_ips, *(ingress.ip for ingress in service.load_balancer_ingress))
+    yield from (flow.source.address for flow in file.flows if flow.source.name not in ("router", "lb"))
 
 
 @dataclass(slots=True)
@@ -131,7 +142,10 @@ class _Run:
             owner = self._owners().get(address, "")
             if owner and owner != behind and not (agent and owner in {r.namespace.name for r in agent.pods.values()}):
                 raise InputError(f"{spec.place}: {spec.name}: from: {address} can't be borrowed: {owner} has it")
-            if agent is None:
+            if ipaddress.ip_address(address).is_loopback:
+                # Whoever it is asked of has it already, and no way back leads to it from elsewhere.
+                self._senders[address, behind] = behind
+            elif agent is None:
                 self._senders[address, behind] = behind
                 self._route_back(spec, address)
             elif address in (*agent.node.addresses, *agent.node.extra_addresses):

@@ -28,7 +28,7 @@ from hoplab.cluster.kubelet import Kubelets
 from hoplab.cluster.machines import local_endpoints, merged, node_of, prefix_of
 from hoplab.cluster.node import NodeAgent, PodOnNode
 from hoplab.cluster.options import CLUSTER_CIDR, NODE_PORTS, ClusterOptions
-from hoplab.cluster.podnetworks import chapter_cni_config, cloud_cni_config
+from hoplab.cluster.podnetworks import chapter_cni_config, cloud_cni_config, given_last
 from hoplab.cluster.publishing import Publisher
 from hoplab.cluster.reach import Reach
 from hoplab.cluster.recorder import Recorder
@@ -67,9 +67,6 @@ HISTORY = 10_000
 """Changes that the store remembers for watchers."""
 PATIENCE_S = 90.0
 """How long `converge` waits for something that is under way: a pod's grace, a probe's first verdict."""
-
-NODE_GATEWAYS6 = {"lb": "fd00:10:240::2", "router": "fd00:10:240::1"}
-"""topologies/cloud.py's machines on the node network, by their IPv6 addresses there."""
 
 
 class NotConverging(HoplabError):
@@ -147,17 +144,20 @@ class Cluster:
             for address in (*agent.node.addresses, *agent.node.extra_addresses):
                 extra = address in agent.node.extra_addresses
                 agent.machine.netlink.address("eth0", f"{address}/{prefix_of(address)}", secondary=extra)
-            if options.ipv6:
-                agent.machine.netlink.route(
-                    "::/0", via=NODE_GATEWAYS6["router" if options.mode == "passthrough" else "lb"]
-                )
             agent.resolver = node_resolver
             if options.topology == "single":
                 agent.prepare("k8s.conf", chapter_cni_config())
             else:
-                agent.prepare("10-hoplab.conflist", cloud_cni_config(agent.node.pod_cidrs, mtu, options.reserved))
+                cidrs = agent.node.pod_cidrs
+                agent.prepare(
+                    "10-hoplab.conflist",
+                    cloud_cni_config(cidrs, mtu, options.reserved),
+                    given_last(cidrs, options.reserved),
+                )
         agents = tuple(self.nodes.values())
         self.reach = Reach(self.net.hosts, agents, "router" if options.mode == "passthrough" else "lb")
+        if options.ipv6:
+            self.reach.way_out6()
         self.reach.node_addresses()
         fabric.connect(agents, options.fabric)
         if options.way_out == "routes":

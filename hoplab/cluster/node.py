@@ -21,7 +21,7 @@ from hoplab.cluster import health
 from hoplab.cluster.containers import kind_of
 from hoplab.cluster.images import program
 from hoplab.cluster.pod_values import Place
-from hoplab.cluster.podnetworks import ROUTED, routed_cni_config
+from hoplab.cluster.podnetworks import CLOUD_NETWORK, ROUTED, routed_cni_config
 from hoplab.cluster.proxy import KubeProxy
 from hoplab.cluster.runtime import ContainerRuntime, RunningPod
 from hoplab.cluster.standins import holds, is_stand_in
@@ -29,8 +29,17 @@ from hoplab.dataplane.config import ProxyConfig
 from hoplab.dataplane.rules import families_of
 from hoplab.dns.resolv import NSSWITCH, ResolvConf, pod_hosts, pod_resolv_conf
 from hoplab.errors import InputError
-from hoplab.kube.types import Container, Node, Pod, Service
-from hoplab.net.cni import Attachment, CniError, CniResult, CniRuntime, NetworkConfig, read_config, write_config
+from hoplab.kube.types import EMPTY, Container, Node, Pod, Service
+from hoplab.net.cni import (
+    Attachment,
+    CniError,
+    CniResult,
+    CniRuntime,
+    NetworkConfig,
+    read_config,
+    write_config,
+    write_state,
+)
 from hoplab.net.loop import Loop
 from hoplab.net.machines import MACHINE_SYSCTLS, Machine
 from hoplab.net.namespaces import Namespace, listens
@@ -117,10 +126,15 @@ class NodeAgent:
         """The node's name."""
         return self.node.name
 
-    def prepare(self, cni_name: str, cni_text: str) -> None:
-        """Sysctls of a node, its CNI configuration, kube-proxy's healthz."""
+    def prepare(self, cni_name: str, cni_text: str, given_last: Mapping[str, str] = EMPTY) -> None:
+        """Sysctls of a node, its CNI configuration, kube-proxy's healthz.
+
+        `given_last`: where host-local begins to look for free addresses (`podnetworks.given_last`).
+        """
         write_sysctls(self.namespace, {**NODE_SYSCTLS, **self.proxy.config.sysctls()})
         write_config(self.namespace, cni_name, cni_text)
+        for number, address in given_last.items():
+            write_state(self.namespace, CLOUD_NETWORK, f"last_reserved_ip.{number}", address)
         os.makedirs(self.namespace.path("/var/log/pods"), exist_ok=True)
         self._health[health.KUBE_PROXY_HEALTHZ_PORT] = health.HealthServer(
             self._loop, self.namespace, health.KUBE_PROXY_HEALTHZ_PORT, self._healthz

@@ -27,8 +27,8 @@ class ClusterOptions:
     `given_nodes` are built in place of the topology's own.  `way_out`: what pods send
     out of the cluster is masqueraded on their node, or routed and known everywhere.
     `stand_ins`: endpoints without a pod get a responder.  `client_beside`: the client
-    can hand a packet to a node directly.  `reserved`: addresses that pods will ask for,
-    so that no bridge takes one as its own.
+    can hand a packet to a node directly.  `reserved`: addresses that others will have,
+    so that no bridge, router or balancer takes one as its own.
     """
 
     topology: str = "cloud"

@@ -14,6 +14,9 @@ from collections.abc import Collection, Sequence
 
 from hoplab.net.cni import NetworkConfig
 
+CLOUD_NETWORK = "hoplab"
+"""Name of the pods' network on a cloud's nodes."""
+
 CHAPTER_CNI = {
     "name": "rkt.kubernetes.io",
     "type": "bridge",
@@ -52,7 +55,7 @@ def cloud_cni_config(pod_cidrs: Sequence[str], mtu: int, reserved: Collection[st
         "ipMasq": False,
         "ipam": {"type": "host-local", "ranges": [[_range(cidr, reserved)] for cidr in pod_cidrs], "routes": routes},
     }
-    return json.dumps({"cniVersion": "1.0.0", "name": "hoplab", "plugins": [bridge]}, indent=1) + "\n"
+    return json.dumps({"cniVersion": "1.0.0", "name": CLOUD_NETWORK, "plugins": [bridge]}, indent=1) + "\n"
 
 
 def _range(cidr: str, reserved: Collection[str]) -> dict[str, str]:
@@ -62,6 +65,26 @@ def _range(cidr: str, reserved: Collection[str]) -> dict[str, str]:
     last = min(network.num_addresses, 1 << 16) - (2 if network.version == 4 else 1)
     gateway = next((a for a in (str(network[n]) for n in range(last, 1, -1)) if a not in reserved), str(network[1]))
     return {"subnet": cidr, "gateway": gateway}
+
+
+def given_last(pod_cidrs: Sequence[str], reserved: Collection[str]) -> dict[str, str]:
+    """What host-local is to take for the address that it gave last, by the number of its range (pure).
+
+    It looks for a free address behind that one, and knows nothing of `reserved` ones that somebody will ask for by
+    name; so it begins at the longest gap between them.  A range without any is left out.
+    """
+    found = {}
+    for number, cidr in enumerate(pod_cidrs):
+        network = ipaddress.ip_network(cidr, strict=False)
+        first, last = int(network[0]), int(network[-1])
+        # The bridge's address stands for the border of the range, from whose end host-local goes on at the beginning.
+        wanted = {int(a) for a in map(ipaddress.ip_address, reserved) if a in network}
+        if wanted:
+            taken = sorted(wanted | {first + 1})
+            gaps = zip(taken, (*taken[1:], last), strict=True)
+            start, _end = max(gaps, key=lambda gap: gap[1] - gap[0])
+            found[str(number)] = str(network[start - first])
+    return found
 
 
 ROUTED = "hoplab-routed"

@@ -32,6 +32,14 @@ class Reach:
         self._gateway = next((m for m in self._between if m.params.get("role") == role), None)
         self._known: set[tuple[str, str]] = set()
 
+    def way_out6(self) -> None:
+        """The nodes' default gateway of IPv6 (a topology sets that of IPv4 alone), wherever their own addresses lie."""
+        if self._gateway is not None:
+            via = _address(self._gateway, "eth1", "::")
+            for agent in self._agents:
+                self._route(agent.machine, via, device="eth0")
+                agent.machine.netlink.route("::/0", via=via)
+
     def node_addresses(self) -> None:
         """Have everybody find the nodes' addresses that are no part of the node network."""
         for agent in self._agents:

@@ -38,6 +38,8 @@ def build_topology(options: ClusterOptions) -> Topo:
         ],
         "client_beside": options.client_beside,
         "ipv6": options.ipv6,
+        "avoid": options.reserved
+        | {a for node in options.given_nodes for a in (*node.addresses, *node.extra_addresses)},
     }
     try:
         return maker(host=Machine, **settings)

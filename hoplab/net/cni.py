@@ -126,6 +126,14 @@ def write_config(node: Namespace, name: str, text: str) -> None:
         file.write(text)
 
 
+def write_state(node: Namespace, network: str, name: str, text: str) -> None:
+    """Put a file where host-local on this node remembers what it gave in a network (plugins/ipam/host-local)."""
+    directory = node.path(f"/var/lib/cni/networks/{network}")
+    os.makedirs(directory, exist_ok=True)
+    with open(f"{directory}/{name}", "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 def plugin_input(
     config: NetworkConfig, plugin: Mapping[str, Any], previous: Mapping[str, Any] | None
 ) -> dict[str, Any]:

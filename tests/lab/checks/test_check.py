@@ -163,8 +163,8 @@ flows:
     [
         ("{name: a, from: nobody, to: svc/web, expect: {outcome: rejected}}", "a.yaml:5: a: from: the lab has no"),
         (
-            "{name: a, from: {address: 203.0.113.2, behind: client}, to: svc/web, expect: {outcome: rejected}}",
-            "a: from: 203.0.113.2 can't be borrowed: lb has it",
+            "{name: a, from: {address: 10.240.0.11, behind: client}, to: svc/web, expect: {outcome: rejected}}",
+            "a: from: 10.240.0.11 can't be borrowed: node1 has it",
         ),
         ("{name: a, from: pod/x, to: svc/web, expect: {outcome: rejected}}", "a: from: no single pod is called 'x'"),
         (
