@@ -14,8 +14,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Literal
 
 from hoplab.net.namespaces import Namespace
@@ -23,7 +24,7 @@ from hoplab.net.namespaces import Namespace
 CONF_DIR = "/etc/cni/net.d"
 PLUGIN_PATH = ("/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni")
 AT_ONCE = 8
-"""Plugins running at the same time: more only fight for the processors and for host-local's lock."""
+"""Plugins running at the same time: more only fight for the processors."""
 
 Command = Literal["ADD", "CHECK", "DEL", "VERSION"]
 
@@ -169,7 +170,7 @@ Documents = dict[str, Mapping[str, Any] | None]
 
 
 class CniRuntime:
-    """Executes plugins in the namespaces of their nodes, several at once."""
+    """Executes plugins in the namespaces of their nodes, several at once; ADD on one node in the order of the pods."""
 
     def __init__(self, plugin_path: Sequence[str] = PLUGIN_PATH) -> None:
         self.plugin_path = tuple(plugin_path)
@@ -212,12 +213,12 @@ class CniRuntime:
         return errors
 
     def _round(
-        self, command: Command, work: Sequence[tuple[Attachment, Mapping[str, Any]]], previous: Documents
+        self, command: Command, work: Sequence[Work], previous: Documents
     ) -> list[tuple[Attachment, Mapping[str, Any] | CniError]]:
         answers: list[tuple[Attachment, Mapping[str, Any] | CniError]] = []
-        for at in range(0, len(work), AT_ONCE):
+        for some in turns(work, one_a_node=command == "ADD"):
             started: list[_Running | tuple[Attachment, CniError]] = []
-            for attachment, plugin in work[at : at + AT_ONCE]:
+            for attachment, plugin in some:
                 try:
                     document = plugin_input(attachment.config, plugin, previous[attachment.container_id])
                     started.append(self._start(command, attachment, plugin, document))
@@ -290,6 +291,27 @@ class CniRuntime:
             int(document.get("code", 0)),
             str(document.get("details", "")),
         )
+
+
+Work = tuple[Attachment, Mapping[str, Any]]
+"""An attachment, and the plugin that is to be called for it."""
+
+
+def turns(work: Sequence[Work], *, one_a_node: bool) -> Iterator[Sequence[Work]]:
+    """Cut work into what runs at the same time, AT_ONCE at most (pure).
+
+    `one_a_node`: the pods of one node come one after the other, in their order.  host-local gives the next free address
+    to whoever gets its lock first (plugins/ipam/host-local), so that of two pods that come together either might get
+    either.
+    """
+    rounds: list[Sequence[Work]] = [work]
+    if one_a_node:
+        queues: dict[int, list[Work]] = {}
+        for each in work:
+            queues.setdefault(each[0].node.pid, []).append(each)
+        rounds = [[each for each in found if each is not None] for found in zip_longest(*queues.values())]
+    for some in rounds:
+        yield from (some[at : at + AT_ONCE] for at in range(0, len(some), AT_ONCE))
 
 
 def _longest(attachments: Sequence[Attachment]) -> int:

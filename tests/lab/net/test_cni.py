@@ -52,6 +52,32 @@ def test_k8s_conf_as_printed_makes_the_chapters_chains():
         )
 
 
+def test_pods_that_come_together_get_their_addresses_in_their_order():
+    def inside():
+        from hoplab.net.cni import Attachment, CniRuntime, read_config, write_config
+        from hoplab.net.namespaces import Namespace
+        from hoplab.net.zygote import NodeSpec, PodSpec, Zygote
+
+        zygote, pods = Zygote(), [f"p{n}" for n in range(6)]
+        nodes = [
+            Namespace(n, pid, "node") for n, pid in zip("ab", zygote.nodes([NodeSpec(n) for n in "ab"]), strict=True)
+        ]
+        specs = [PodSpec(f"pod/{p}", node.pid, f"cni-{p}", p, {}) for p in pods for node in nodes]
+        zygote.pods(specs)
+        for node in nodes:
+            write_config(node, "k8s.conf", (SEED / "k8s.conf").read_text())
+        wanted = [
+            Attachment(node, read_config(node), f"pod/{p}", f"{node.name}{p}", f"/run/netns/cni-{p}")
+            for p in pods
+            for node in nodes
+        ]
+        results = CniRuntime().add(wanted)
+        return [[results[f"{node.name}{p}"].ips for p in pods] for node in nodes]
+
+    expected = [(f"10.1.0.{2 + n}",) for n in range(6)]
+    assert in_sandbox(inside) == [expected, expected]
+
+
 def test_del_frees_the_address_and_may_be_repeated():
     def act(node, runtime, attachments):
         runtime.add(attachments)
