@@ -25,6 +25,11 @@ from hoplab.kube.yaml_reader import read_yaml
 DEEPEST = 200
 """Nesting; no object of the API comes near it."""
 Validation = Literal["Strict", "Warn", "Ignore"]
+_SELECTOR: Path = ("spec", "selector")
+"""Missing, it is told with what follows from that, like nothing else: the template's labels match nothing."""
+_LABELS = ("labels", "annotations", "matchLabels", "nodeSelector", "selector")
+_MAPS = ("data", "binaryData", "stringData", "limits", "requests")
+_OF_BYTES = (("Secret", "data"), ("ConfigMap", "binaryData"))
 _JSON = ("application/json", "application/json-patch+json", "application/merge-patch+json", "")
 _YAML = ("application/yaml", "text/yaml", "application/apply-patch+yaml")
 
@@ -136,16 +141,36 @@ def checked(
             root = openapi.of_resource(of_kind(resource.kind))
             words = gotypes.unmarshal_error(document, path, resource.kind, root)
             raise bad_request(f"{cannot}: {words or f'{field_name(path)}: {message}'}")
+    for field in ("data", "binaryData"):
+        for text in (document.get(field) or {}).values() if (resource.kind, field) in _OF_BYTES else ():
+            place = gotypes.illegal_base64(text or "")
+            if place is not None:
+                raise bad_request(f"{cannot}: illegal base64 data at input byte {place}")
     if strict and validation == "Strict":
         raise bad_request(f"{cannot}: strict decoding error: {', '.join(strict)}")
     document = _pruned(document, unknown)
-    missing = [(path, message) for path, message in found if message == REQUIRED and not _zero_in_status(path)]
+    missing = [
+        (path, message)
+        for path, message in found
+        if message == REQUIRED and path != _SELECTOR and not _zero_in_status(path)
+    ]
     problems = missing or list(validate.check(document))
     if problems:
         name = document["metadata"].get("name") or ""
-        told = [(field_name(path), message) for path, message in problems]
+        told = [_told(path, message) for path, message in problems]
         raise invalid(resource.kind, resource.group, name, told)
     return defaulted(document), strict if validation == "Warn" else []
+
+
+def _told(path: Path, message: str) -> tuple[str, str]:
+    """A finding as the API server tells it: of labels the map stands there alone, of other maps the key in brackets."""
+    if path == ("metadata", "name") and message == REQUIRED:
+        message = f"{REQUIRED}: name or generateName is required"
+    if len(path) > 1 and path[-2] in _LABELS and message != REQUIRED:
+        return field_name(path[:-1]), message
+    if len(path) > 1 and path[-2] in _MAPS:
+        return f"{field_name(path[:-1])}[{path[-1]}]", message
+    return field_name(path), message
 
 
 def _zero_in_status(path: Path) -> bool:

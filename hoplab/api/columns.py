@@ -312,6 +312,15 @@ def _lease(document: Document, now: datetime) -> list[Cell]:
     return [_name(document), str(_spec(document).get("holderIdentity") or ""), _created(document, now)]
 
 
+def _scale(document: Document, now: datetime) -> list[Cell]:
+    return [
+        _name(document),
+        _spec(document).get("replicas", 0),
+        _status(document).get("replicas", 0),
+        _created(document, now),
+    ]
+
+
 def _plain(document: Document, now: datetime) -> list[Cell]:
     created = document["metadata"].get("creationTimestamp")
     return [_name(document), str(created or "<unknown>")]
@@ -361,5 +370,6 @@ BY_KIND: Mapping[str, tuple[tuple[Column, ...], Cells]] = {
     "NetworkPolicy": (_columns("Name Pod-Selector Age"), _network_policy),
     "Lease": (_columns("Name Holder Age"), _lease),
 }
+SCALE: tuple[tuple[Column, ...], Cells] = (_columns("Name Desired# Available# Age"), _scale)
 PLAIN: tuple[tuple[Column, ...], Cells] = (_columns("Name Created_At"), _plain)
 """For what has no printer of its own."""

@@ -19,7 +19,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from hoplab.api import discovery, logs, openapi_documents, openapi_protobuf, paths, status, version
+from hoplab.api import discovery, logs, openapi_documents, openapi_protobuf, paths, status, users, version
 from hoplab.api.limits import BODY_BYTES, Limits
 from hoplab.api.podaccess import PodAccess, PodAccessError
 from hoplab.api.podstreams import PodStreams, container_of, expect_assigned, pod_name
@@ -31,6 +31,7 @@ from hoplab.api.watching import Watcher
 from hoplab.errors import HoplabError
 
 LOG = logging.getLogger(__name__)
+_HEALTH = ("/healthz", "/livez", "/readyz")
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2"
 
 
@@ -93,7 +94,11 @@ class Front:
             raise status.method_not_allowed()
         target = paths.parse(raw)
         query = dict(request.query)
+        user = users.asking(
+            request.headers.get("Impersonate-User", ""), request.headers.getall("Impersonate-Group", [])
+        )
         if target.subresource in ("exec", "attach", "portforward"):
+            users.expect_allowed(user, "create" if request.method == "POST" else "get", target)
             with self._counted():
                 return await self._streams.handle(request, target)
         asked = Request(
@@ -104,8 +109,10 @@ class Front:
             request.headers.get("Accept", ""),
             request.headers.get("User-Agent", ""),
             await self._body(request),
+            user,
         )
         verb = verb_of(asked)
+        users.expect_allowed(user, verb, target)
         if target.subresource == "log":
             return await self._log(request, target)
         if verb == "watch":
@@ -117,7 +124,10 @@ class Front:
     def _fixed(self, path: str, request: web.Request) -> web.Response | None:
         """The documents that are the same for all: discovery, OpenAPI, version, health."""
         accept = request.headers.get("Accept", "")
-        if path in ("/healthz", "/livez", "/readyz"):
+        if path in _HEALTH:
+            verbose = f"[+]ping ok\n{path[1:]} check passed\n"
+            return web.Response(text=verbose if "verbose" in request.query else "ok")
+        if path.removesuffix("/ping") in _HEALTH:
             return web.Response(text="ok")
         if path == "/version":
             return document(version.version())

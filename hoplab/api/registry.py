@@ -152,6 +152,7 @@ class Registry:
         obj = _with_managers(obj, fields)
         if not options.dry_run:
             try:
+                self._name_owners(obj)
                 obj = self.store.create(obj)
             except kube_store.AlreadyExists as error:
                 raise status.already_exists(about) from error
@@ -294,12 +295,18 @@ class Registry:
                 version = metadata.get("resourceVersion", "")
                 self.store.delete(obj.kind, obj.meta.name, obj.meta.namespace, resource_version=version)
                 return obj
+            self._name_owners(obj)
             return self.store.update(obj)
         except kube_store.Conflict as error:
             why = str(error).partition(": ")[2] or str(error)
             raise status.conflict(about, why) from error
         except kube_store.NotFound as error:
             raise status.not_found(about) from error
+
+    def _name_owners(self, obj: KubeObject) -> None:
+        """A client may name owners that are not there: such an object goes, as in a cluster."""
+        if obj.metadata.get("ownerReferences"):
+            self.store.look_behind()
 
     def _keep_identity(self, target: Target, old: Document, document: dict[str, Any]) -> None:
         """What the client can't change in metadata is as it was; a uid that it names must be the object's."""

@@ -1,6 +1,6 @@
 """Who am I and what may I do: the reviews behind `kubectl auth whoami` and `kubectl auth can-i`.
 
-There is one user, who has the lab's token and may do everything that the lab serves.
+The lab's own user may do everything that the lab serves; of others hoplab.api.users knows.
 Source: authentication.k8s.io/v1 SelfSubjectReview, authorization.k8s.io/v1 Self... reviews.
 """
 
@@ -10,13 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from hoplab.api import status
-from hoplab.api.resources import RESOURCES
-
-USER = "hoplab-admin"
-GROUPS = ("system:masters", "system:authenticated")
+from hoplab.api.resources import RESOURCES, by_path
+from hoplab.api.users import User, is_open, rules
 
 
-def answer(kind: str, given: Any) -> dict[str, Any]:
+def answer(kind: str, given: Any, user: User) -> dict[str, Any]:
     """The review with its status.  Raises ApiError (400)."""
     if not isinstance(given, Mapping) or not isinstance(given.get("spec") or {}, Mapping):
         raise status.bad_request(f"expected a {kind}")
@@ -24,13 +22,20 @@ def answer(kind: str, given: Any) -> dict[str, Any]:
     made: dict[str, Any] = {"kind": kind, "apiVersion": f"{group}.k8s.io/v1", "metadata": {}}
     spec = given.get("spec") or {}
     if kind == "SelfSubjectReview":
-        return {**made, "status": {"userInfo": {"username": USER, "groups": list(GROUPS)}}}
+        return {**made, "status": {"userInfo": user.document()}}
     if kind == "SelfSubjectAccessReview":
-        return {**made, "spec": spec, "status": _access(spec)}
-    everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
-    paths = {"verbs": ["*"], "nonResourceURLs": ["*"]}
-    rules = {"resourceRules": [everything], "nonResourceRules": [paths], "incomplete": False}
-    return {**made, "spec": spec, "status": rules}
+        return {**made, "spec": spec, "status": _access(spec) if user.almighty else _of_anybody(spec)}
+    return {**made, "spec": spec, "status": rules(user)}
+
+
+def _of_anybody(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be done without any role: these reviews, and reading of discovery."""
+    asked = spec.get("resourceAttributes")
+    if isinstance(asked, Mapping):
+        found = by_path().get((str(asked.get("group", "")), "v1", str(asked.get("resource"))))
+        return {"allowed": found is not None and found.virtual and asked.get("verb") == "create"}
+    path = spec.get("nonResourceAttributes")
+    return {"allowed": isinstance(path, Mapping) and path.get("verb") == "get" and is_open(str(path.get("path", "")))}
 
 
 def _access(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,10 +54,16 @@ def parse(text: str, kind: str) -> FieldSelector:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{term}'")
         field = match["field"].strip()
         if field not in selectable(kind):
-            message = f"field label not supported: {field}"
-            raise bad_request(
-                f'Unable to find "{kind}" that match label selector "", field selector "{text}": {message}'
-            )
+            raise bad_request(_unsupported(field, kind))
         value = re.sub(r"\\([\\,=])", r"\1", match["value"].strip())
         terms.append((field, match["sign"] != "!=", value))
     return FieldSelector(kind, tuple(terms))
+
+
+def _unsupported(field: str, kind: str) -> str:
+    """As the kind's own conversion says it, or the one of all kinds that have none; kubectl tells the rest."""
+    if kind in ("Job", "ReplicaSet"):
+        return f'field label "{field}" not supported for {kind}'
+    if len(selectable(kind)) > len(selectable("")):
+        return f"field label not supported: {field}"
+    return f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'

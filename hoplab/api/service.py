@@ -17,6 +17,7 @@ from hoplab.api.reading import Reader, wish, without_limit
 from hoplab.api.registry import Answer, Registry, Target, WriteOptions, served
 from hoplab.api.resources import SUBRESOURCE_KINDS
 from hoplab.api.tables import Wanted
+from hoplab.api.users import ADMIN, User
 
 _VERBS: Mapping[tuple[str, bool], str] = {
     ("GET", True): "get",
@@ -42,6 +43,7 @@ class Request:
     accept: str = ""
     agent: str = ""
     body: bytes = b""
+    user: User = ADMIN
 
 
 class Service:
@@ -70,7 +72,7 @@ class Service:
     def _answer(self, request: Request, verb: str) -> Answer:
         target, registry = request.target, self.registry
         if target.resource.virtual:
-            return Answer(201, reviews.answer(target.resource.kind, self._body(request).data))
+            return Answer(201, reviews.answer(target.resource.kind, self._body(request).data, request.user))
         if target.subresource and target.subresource != "status":
             return self._subresource(request, verb)
         if verb == "get":
@@ -136,6 +138,8 @@ class Service:
     def _formed(self, document: Mapping[str, Any], request: Request, form: Wanted) -> Mapping[str, Any]:
         """A document in the form that was asked for."""
         resource = request.target.resource
+        if form.form == "Table" and request.target.subresource == "scale":
+            return tables.of_scale(document, form.version, self.registry.now())
         if form.form == "Object" or request.target.subresource not in ("", "status"):
             return document
         whole = "items" in document

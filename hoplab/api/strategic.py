@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hoplab.api import openapi
+from hoplab.api.gotypes import json_kind
 from hoplab.api.openapi import Schema
 from hoplab.api.status import ApiError, bad_request
 
@@ -30,7 +31,11 @@ def json_patch(document: Mapping[str, Any], patch: Any) -> Any:
     """The document after a list of operations.  Raises ApiError: 400 for no patch, 422 for one that does not fit."""
     import jsonpatch
 
-    if not isinstance(patch, list) or not all(isinstance(each, Mapping) for each in patch):
+    if not isinstance(patch, list):
+        raise bad_request(
+            f"error decoding patch: json: cannot unmarshal {json_kind(patch)} into Go value of type jsonpatch.Patch"
+        )
+    if not all(isinstance(each, Mapping) for each in patch):
         raise bad_request('a JSON patch is a list of operations, such as [{"op":"remove","path":"/spec/x"}]')
     if len(patch) > MOST_OPERATIONS:
         message = f"The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {len(patch)}"
@@ -61,7 +66,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
 def strategic_merge(target: Mapping[str, Any], patch: Any, schema: Schema) -> dict[str, Any]:
     """The target after a strategic merge patch.  Raises ApiError for a patch that makes no sense."""
     if not isinstance(patch, Mapping):
-        raise bad_request("a strategic merge patch is an object")
+        raise bad_request(f"json: cannot unmarshal {json_kind(patch)} into Go value of type map[string]interface {{}}")
     return _map(target, patch, openapi.resolve(schema))
 
 

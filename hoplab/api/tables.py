@@ -87,13 +87,22 @@ def table(
         elif include != "None":
             row["object"] = partial(served, version)
         rows.append(row)
-    return {
-        "kind": "Table",
-        "apiVersion": f"meta.k8s.io/{version}",
-        "metadata": metadata,
-        "columnDefinitions": [each.document() for each in head] if headed else [],
-        "rows": rows,
-    }
+    return _table(head if headed else (), rows, metadata, version)
+
+
+def _table(
+    head: Sequence[columns.Column], rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any], version: str
+) -> dict[str, Any]:
+    shown = [each.document() for each in head]
+    kind = {"kind": "Table", "apiVersion": f"meta.k8s.io/{version}"}
+    return {**kind, "metadata": metadata, "columnDefinitions": shown, "rows": list(rows)}
+
+
+def of_scale(scale: Mapping[str, Any], version: str, now: datetime) -> dict[str, Any]:
+    """The Table of one Scale."""
+    head, cells = columns.SCALE
+    row = {"cells": cells(scale, now), "object": partial(scale, version)}
+    return _table(head, [row], {"resourceVersion": scale["metadata"]["resourceVersion"]}, version)
 
 
 def partial(served: Mapping[str, Any], version: str) -> dict[str, Any]:

@@ -183,6 +183,9 @@ class Controllers:
             for namespace in garbage.empty_namespaces(objects):
                 with suppress(Conflict, NotFound):
                     self._store.delete("Namespace", namespace.meta.name, "", uid=namespace.meta.uid)
+            if found.update:
+                # An owner that was taken out of its dependents can go now, and none of these writes is a deletion.
+                self._collected = -1
 
     def _schedule(self) -> None:
         """Pods without a node get one, in the order of their creation."""

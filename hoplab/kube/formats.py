@@ -24,36 +24,60 @@ REQUIRED = "Required value"
 PROTOCOLS = ("SCTP", "TCP", "UDP")
 
 _LABEL_FORM = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_SUBDOMAIN_FORM = rf"{_LABEL_FORM}(\.{_LABEL_FORM})*"
+_LABEL_1035_FORM = "[a-z]([-a-z0-9]*[a-z0-9])?"
 _NAME_FORM = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+_CONFIG_KEY_FORM = "[-._a-zA-Z0-9]+"
 _LABEL = re.compile(_LABEL_FORM + r"\Z")
-_SUBDOMAIN = re.compile(rf"{_LABEL_FORM}(\.{_LABEL_FORM})*\Z")
-_LABEL_1035 = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?\Z")
+_SUBDOMAIN = re.compile(_SUBDOMAIN_FORM + r"\Z")
+_LABEL_1035 = re.compile(_LABEL_1035_FORM + r"\Z")
 _QUALIFIED = re.compile(_NAME_FORM + r"\Z")
 _LABEL_VALUE = re.compile(rf"({_NAME_FORM})?\Z")
 _PORT_NAME = re.compile(r"[-a-z0-9]+\Z")
-_CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+\Z")
+_CONFIG_KEY = re.compile(_CONFIG_KEY_FORM + r"\Z")
 _ENV_NAME = re.compile(r"[\x20-\x3c\x3e-\x7e]+\Z")
 
-SAY_LABEL = (
+
+def _say(what: str, form: str, *examples: str) -> str:
+    """The API server's complaint about a text that a pattern does not take (RegexError)."""
+    listed = " or ".join(f"'{each}', " for each in examples)
+    return f"{what} (e.g. {listed}regex used for validation is '{form}')"
+
+
+SAY_LABEL = _say(
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end"
-    " with an alphanumeric character (e.g. 'my-name', or '123-abc')"
+    " with an alphanumeric character",
+    *(_LABEL_FORM, "my-name", "123-abc"),
 )
-SAY_SUBDOMAIN = (
+SAY_SUBDOMAIN = _say(
     "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start"
-    " and end with an alphanumeric character (e.g. 'example.com')"
+    " and end with an alphanumeric character",
+    *(_SUBDOMAIN_FORM, "example.com"),
 )
-SAY_1035 = (
+SAY_1035 = _say(
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character,"
-    " and end with an alphanumeric character (e.g. 'my-name', or 'abc-123')"
+    " and end with an alphanumeric character",
+    *(_LABEL_1035_FORM, "my-name", "abc-123"),
 )
-SAY_QUALIFIED = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric"
-    " character (e.g. 'MyName', or 'my.name', or '123-abc')"
+SAY_NAME = _say(
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character",
+    *(_NAME_FORM, "MyName", "my.name", "123-abc"),
 )
-SAY_LABEL_VALUE = (
+SAY_LABEL_VALUE = _say(
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and"
-    " end with an alphanumeric character (e.g. 'MyValue', or 'my_value', or '12345')"
+    " end with an alphanumeric character",
+    *(f"({_NAME_FORM})?", "MyValue", "my_value", "12345"),
 )
+SAY_CONFIG_KEY = _say(
+    "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
+    *(_CONFIG_KEY_FORM, "key.name", "KEY_NAME", "key-name"),
+)
+SAY_WILDCARD = _say(
+    "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower"
+    " case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+    *(rf"\*\.{_SUBDOMAIN_FORM}", "*.example.com"),
+)
+SAY_PERCENT = _say("a valid percent string must be a numeric string followed by an ending '%'", "[0-9]+%", "1%", "93%")
 SAY_IP = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 SAY_CIDR = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 SAY_PORT = "must be between 1 and 65535, inclusive"
@@ -89,6 +113,11 @@ def too_many(number: int, most: int) -> str:
     return f"Too many: {number}: must have at most {most} items"
 
 
+def too_long(most: int) -> str:
+    """The API server's words for a text, or all of a map, that has too many bytes."""
+    return f"Too long: may not be more than {most} bytes"
+
+
 def _name(value: str, pattern: re.Pattern[str], longest: int, say: str) -> list[str]:
     complaints = [f"must be no more than {longest} characters"] if len(value) > longest else []
     return complaints if pattern.match(value) else [*complaints, say]
@@ -122,21 +151,20 @@ def domain_name(value: str) -> list[str]:
 
 
 def qualified_name(value: str) -> list[str]:
-    """[prefix/]name: keys of labels, application protocols, classes."""
+    """[prefix/]name: keys of labels, application protocols, finalizers."""
     prefix, slash, name = value.rpartition("/")
-    if slash and "/" in prefix:
+    if "/" in prefix:
         return [
-            "a qualified name must consist of alphanumeric characters, '-', '_' or '.', with an optional DNS subdomain"
-            " prefix and '/' (e.g. 'example.com/MyName')"
+            f"a qualified name {SAY_NAME} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
         ]
     complaints = []
     if slash:
         complaints = [f"prefix part {each}" for each in (dns_subdomain(prefix) if prefix else ["must be non-empty"])]
     if not name:
-        return [*complaints, "name part must be non-empty"]
-    if len(name) > 63:
+        complaints.append("name part must be non-empty")
+    elif len(name) > 63:
         complaints.append("name part must be no more than 63 characters")
-    return complaints if _QUALIFIED.match(name) else [*complaints, SAY_QUALIFIED]
+    return complaints if _QUALIFIED.match(name) else [*complaints, f"name part {SAY_NAME}"]
 
 
 def label_value(value: str) -> list[str]:
@@ -160,13 +188,16 @@ def port_name(value: str) -> list[str]:
 
 def config_key(value: str) -> list[str]:
     """A key of a ConfigMap or Secret; it may become a file's name."""
-    if not _CONFIG_KEY.match(value) or len(value) > 253 or value == "." or value.startswith(".."):
-        return ["a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name')"]
-    return []
+    complaints = _name(value, _CONFIG_KEY, 253, SAY_CONFIG_KEY)
+    if value in (".", ".."):
+        return [*complaints, f"must not be '{value}'"]
+    return [*complaints, "must not start with '..'"] if value.startswith("..") else complaints
 
 
 def env_name(value: str) -> list[str]:
     """An environment variable's name."""
+    if not value:
+        return ["environment variable name must be non-empty"]
     if _ENV_NAME.match(value):
         return []
     return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
 from hoplab.errors import meant
+from hoplab.kube import clock, quantities
 from hoplab.kube.formats import REQUIRED, Finding
 from hoplab.kube.problems import Path
 
 UNKNOWN_FIELD = "unknown field"
 """How the message of such a finding begins; the rest of the document can be validated nevertheless."""
 
-_QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?\Z")
 _NAMES = {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -105,8 +104,10 @@ def _map(value: Mapping[str, Any], expected: str, path: Path, table: Table) -> I
 def _scalar_fault(value: Any, expected: str) -> str:
     """What was wanted instead, '' when the value is of the type."""
     number = isinstance(value, int) and not isinstance(value, bool)
-    if expected in ("str", "time"):
+    if expected == "str":
         return "" if isinstance(value, str) else "a string"
+    if expected == "time":
+        return "" if isinstance(value, str) and clock.is_time(value) else "a time like 2017-08-01T12:00:00Z"
     if expected == "bool":
         return "" if isinstance(value, bool) else "true or false"
     if expected == "int":
@@ -116,9 +117,18 @@ def _scalar_fault(value: Any, expected: str) -> str:
     if expected == "intstr":
         return "" if number or isinstance(value, str) else "a whole number or a string"
     if expected == "quantity":
-        good = number or isinstance(value, float) or (isinstance(value, str) and _QUANTITY.match(value))
-        return "" if good else "a quantity like 100m or 64Mi"
+        return "" if _is_quantity(value) else "a quantity like 100m or 64Mi"
     return ""
+
+
+def _is_quantity(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return False
+    try:
+        quantities.parse(value)
+    except ValueError:
+        return False
+    return True
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

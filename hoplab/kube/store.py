@@ -115,7 +115,7 @@ class Store:
         self.version = 0
         """Number of the last change."""
         self.deletions = 0
-        """How many objects were removed, or marked to be, so far: whoever cleans up behind them looks here."""
+        """How many objects were removed, marked to be, or given owners by a client: whoever cleans up looks here."""
 
     def get(self, kind: str, name: str, namespace: str = "default") -> KubeObject:
         """One object; namespace "" for kinds that have none.  Raises NotFound."""
@@ -243,6 +243,11 @@ class Store:
         with self.lock:
             self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def look_behind(self) -> None:
+        """Have whoever cleans up look at the next change although nothing was deleted: it names owners."""
+        with self.lock:
+            self.deletions += 1
 
     def _put(self, before: KubeObject | None, after: KubeObject | None) -> KubeObject:
         self.version += 1

@@ -20,6 +20,18 @@ _Doc = Mapping[str, Any]
 ADDRESS_TYPES = ("ExternalDNS", "ExternalIP", "Hostname", "InternalDNS", "InternalIP")
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 POLICY_TYPES = ("Egress", "Ingress")
+MOST_DATA_B = 1024 * 1024
+"""Of one ConfigMap or Secret."""
+BASIC_AUTH, ACCOUNT_TOKEN = "kubernetes.io/basic-auth", "kubernetes.io/service-account-token"
+ACCOUNT_NAME = "kubernetes.io/service-account.name"
+SECRET_KEYS: Mapping[str, tuple[str, ...]] = {
+    BASIC_AUTH: ("username", "password"),
+    "kubernetes.io/dockercfg": (".dockercfg",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+}
+"""Keys that a Secret of a type must have."""
 NOT_IN_PATHS = ("//", "/./", "/../", "%2f", "%2F")
 NOT_AT_END = ("/..", "/.")
 
@@ -70,9 +82,12 @@ def _host(host: str, at: Path) -> Iterator[Finding]:
         return
     if formats.parsed_ip(host):
         yield at, invalid(host, "must be a DNS name, not an IP address")
-    else:
+    elif "*" in host:
         # One leading label may be a star: *.example.com.
-        yield from each_invalid(at, host, formats.dns_subdomain(host.removeprefix("*.")))
+        good = host.startswith("*.") and not formats.dns_subdomain(host.removeprefix("*."))
+        yield from each_invalid(at, host, [] if good else [formats.SAY_WILDCARD])
+    else:
+        yield from each_invalid(at, host, formats.dns_subdomain(host))
 
 
 def _path(path: _Doc, at: Path) -> Iterator[Finding]:
@@ -182,14 +197,33 @@ def config_map(document: _Doc) -> Iterator[Finding]:
         if key in data:
             yield ("binaryData", key), invalid(key, "duplicate of key present in data")
     yield from _base64(binary, ("binaryData",))
+    if sum(len((text or "").encode()) for text in data.values()) + sum(map(_bytes, binary.values())) > MOST_DATA_B:
+        # The whole object's field has no name.
+        yield ("",), formats.too_long(MOST_DATA_B)
 
 
 def secret(document: _Doc) -> Iterator[Finding]:
     """ValidateSecret."""
-    for field in ("data", "stringData"):
-        for key in document.get(field) or ():
+    data, plain = document.get("data") or {}, document.get("stringData") or {}
+    for field, entries in (("data", data), ("stringData", plain)):
+        for key in entries:
             yield from each_invalid((field, key), key, formats.config_key(key))
-    yield from _base64(document.get("data") or {}, ("data",))
+    yield from _base64(data, ("data",))
+    if sum(map(_bytes, data.values())) + sum(len((text or "").encode()) for text in plain.values()) > MOST_DATA_B:
+        yield ("data",), formats.too_long(MOST_DATA_B)
+    needed, kind = SECRET_KEYS.get(document.get("type") or "", ()), document.get("type")
+    missing = [key for key in needed if key not in data and key not in plain]
+    if kind == BASIC_AUTH and len(missing) < len(needed):
+        return  # One of the two will do.
+    for key in missing:
+        yield ("data", key), REQUIRED
+    if kind == ACCOUNT_TOKEN and not ((document.get("metadata") or {}).get("annotations") or {}).get(ACCOUNT_NAME):
+        yield ("metadata", "annotations", ACCOUNT_NAME), REQUIRED
+
+
+def _bytes(text: str | None) -> int:
+    """About how many bytes a base64 text stands for."""
+    return len(text or "") * 3 // 4
 
 
 def _base64(entries: Mapping[str, str | None], at: Path) -> Iterator[Finding]:

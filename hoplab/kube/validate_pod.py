@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hoplab.kube import formats
+from hoplab.kube import formats, quantities
 from hoplab.kube.formats import PROTOCOLS, REQUIRED, Finding, duplicate, each_invalid, enum, forbidden, invalid
 from hoplab.kube.labels import Selector, selector_findings
 from hoplab.kube.problems import Path
@@ -23,8 +23,11 @@ REQUESTED_IP = "hoplab.dev/ip"
 RESTART_POLICIES = ("Always", "Never", "OnFailure")
 DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+EFFECTS = ("NoExecute", "NoSchedule", "PreferNoSchedule")
 PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 HANDLERS = ("exec", "grpc", "httpGet", "tcpSocket")
+PROGRESS_DEADLINE_S = 600
+"""When nothing is said."""
 _PERCENT = re.compile(r"[0-9]+%\Z")
 _NO_MATCH = "`selector` does not match template `labels`"
 
@@ -60,6 +63,13 @@ def pod_spec(spec: _Doc, at: Path) -> Iterator[Finding]:
             yield from _container(container, (*at, group, number), names, volumes, host_network)
     yield from enum((*at, "restartPolicy"), spec.get("restartPolicy"), RESTART_POLICIES)
     yield from enum((*at, "dnsPolicy"), spec.get("dnsPolicy"), DNS_POLICIES)
+    if spec.get("dnsPolicy") == "None":
+        yield from _own_dns(spec.get("dnsConfig"), (*at, "dnsConfig"))
+    deadline = spec.get("activeDeadlineSeconds")
+    if deadline is not None and not 1 <= deadline < 1 << 31:
+        yield (*at, "activeDeadlineSeconds"), invalid(deadline, f"must be between 1 and {(1 << 31) - 1}, inclusive")
+    for number, toleration in enumerate(spec.get("tolerations") or ()):
+        yield from _toleration(toleration, (*at, "tolerations", number))
     yield from formats.not_negative((*at, "terminationGracePeriodSeconds"), spec.get("terminationGracePeriodSeconds"))
     yield from formats.labels(spec.get("nodeSelector"), (*at, "nodeSelector"))
     for field, check in (
@@ -74,9 +84,39 @@ def pod_spec(spec: _Doc, at: Path) -> Iterator[Finding]:
         yield from each_invalid((*at, "hostAliases", number, "ip"), alias["ip"], formats.ip(alias["ip"]))
 
 
+def _own_dns(config: _Doc | None, at: Path) -> Iterator[Finding]:
+    if config is None:
+        yield at, f"{REQUIRED}: must provide `dnsConfig` when `dnsPolicy` is None"
+    elif not config.get("nameservers"):
+        yield (*at, "nameservers"), f"{REQUIRED}: must provide at least one DNS nameserver when `dnsPolicy` is None"
+
+
+def _toleration(toleration: _Doc, at: Path) -> Iterator[Finding]:
+    """ValidateTolerations."""
+    key, operator = toleration.get("key") or "", toleration.get("operator") or "Equal"
+    if key:
+        yield from each_invalid((*at, "key"), key, formats.qualified_name(key))
+    elif operator != "Exists":
+        why = 'operator must be Exists when `key` is empty, which means "match all values and all keys"'
+        yield (*at, "operator"), invalid(operator, why)
+    if toleration.get("tolerationSeconds") is not None and toleration.get("effect") != "NoExecute":
+        why = "effect must be 'NoExecute' when `tolerationSeconds` is set"
+        yield (*at, "effect"), invalid(toleration.get("effect") or "", why)
+    if operator == "Equal":
+        value = toleration.get("value") or ""
+        yield from each_invalid((*at, "operator"), value, formats.label_value(value))
+    elif operator == "Exists" and toleration.get("value"):
+        yield (*at, "operator"), invalid(dict(toleration), "value must be empty when `operator` is 'Exists'")
+    yield from enum((*at, "operator"), operator, ("Equal", "Exists"))
+    yield from enum((*at, "effect"), toleration.get("effect"), EFFECTS)
+
+
 def _container(container: _Doc, at: Path, names: set[str], volumes: set[str], host_network: bool) -> Iterator[Finding]:
     name = container["name"]
-    yield from each_invalid((*at, "name"), name, formats.dns_label(name))
+    if not name:
+        yield (*at, "name"), REQUIRED
+    else:
+        yield from each_invalid((*at, "name"), name, formats.dns_label(name))
     if name in names:
         yield (*at, "name"), duplicate(name)
     names.add(name)
@@ -89,15 +129,41 @@ def _container(container: _Doc, at: Path, names: set[str], volumes: set[str], ho
     yield from _container_ports(container.get("ports") or (), (*at, "ports"), host_network)
     for number, variable in enumerate(container.get("env") or ()):
         here: Path = (*at, "env", number)
-        yield from each_invalid((*here, "name"), variable["name"], formats.env_name(variable["name"]))
+        if not variable["name"]:
+            yield (*here, "name"), REQUIRED
+        else:
+            yield from each_invalid((*here, "name"), variable["name"], formats.env_name(variable["name"]))
         if variable.get("value") and variable.get("valueFrom"):
             yield (*here, "valueFrom"), invalid("", "may not be specified when `value` is not empty")
+    paths: set[str] = set()
     for number, mount in enumerate(container.get("volumeMounts") or ()):
+        here = (*at, "volumeMounts", number)
         if mount["name"] not in volumes:
-            yield (*at, "volumeMounts", number, "name"), f'Not found: "{mount["name"]}"'
+            yield (*here, "name"), f'Not found: "{mount["name"]}"'
+        path = mount["mountPath"]
+        if not path:
+            yield (*here, "mountPath"), REQUIRED
+        if path in paths:
+            yield (*here, "mountPath"), invalid(path, "must be unique")
+        paths.add(path)
     for probe in PROBES:
-        if container.get(probe):
+        if container.get(probe) is not None:
             yield from _probe(container[probe], (*at, probe))
+            if probe != "readinessProbe" and container[probe].get("successThreshold") not in (None, 0, 1):
+                yield (*at, probe, "successThreshold"), invalid(container[probe]["successThreshold"], "must be 1")
+    yield from _resources(container.get("resources") or {}, (*at, "resources"))
+
+
+def _resources(resources: _Doc, at: Path) -> Iterator[Finding]:
+    """ValidateResourceRequirements."""
+    limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+    for field, amounts in (("limits", limits), ("requests", requests)):
+        for name, amount in amounts.items():
+            if quantities.parse(amount) < 0:
+                yield (*at, field, name), invalid(str(amount), "must be greater than or equal to 0")
+            if field == "requests" and name in limits and quantities.parse(amount) > quantities.parse(limits[name]):
+                why = f"must be less than or equal to {name} limit of {limits[name]}"
+                yield (*at, field), invalid(str(amount), why)
 
 
 def _container_ports(ports: Sequence[_Doc], at: Path, host_network: bool) -> Iterator[Finding]:
@@ -152,6 +218,10 @@ def workload(document: _Doc) -> Iterator[Finding]:
     yield from pod_spec(template.get("spec") or {}, (*at, "spec"))
     yield from _restart_policy(kind, (template.get("spec") or {}).get("restartPolicy"), (*at, "spec", "restartPolicy"))
     yield from _strategy(kind, spec)
+    deadline, least = spec.get("progressDeadlineSeconds"), spec.get("minReadySeconds") or 0
+    deadline = PROGRESS_DEADLINE_S if deadline is None else deadline
+    if kind == "Deployment" and deadline <= least:
+        yield ("spec", "progressDeadlineSeconds"), invalid(deadline, "must be greater than minReadySeconds")
 
 
 def _selects_template(kind: str, spec: _Doc, labels: Mapping[str, str]) -> Iterator[Finding]:
@@ -163,7 +233,10 @@ def _selects_template(kind: str, spec: _Doc, labels: Mapping[str, str]) -> Itera
     if found:
         return
     selector = Selector.from_map(given or labels) if by_map else Selector.from_document(given)
-    if selector.empty:
+    if given is None and not by_map:
+        yield at, REQUIRED
+        yield ("spec", "template", "metadata", "labels"), invalid(dict(labels), _NO_MATCH)
+    elif selector.empty:
         yield at, REQUIRED if by_map else invalid(given, f"empty selector is invalid for {kind}")
     elif not selector.matches({key: value or "" for key, value in labels.items()}):
         yield ("spec", "template", "metadata", "labels"), invalid(dict(labels), _NO_MATCH)
@@ -172,7 +245,7 @@ def _selects_template(kind: str, spec: _Doc, labels: Mapping[str, str]) -> Itera
 def _restart_policy(kind: str, policy: str | None, at: Path) -> Iterator[Finding]:
     if kind == "Job":
         if policy in (None, "", "Always"):
-            yield at, formats.unsupported(policy or "Always", ("Never", "OnFailure"))
+            yield at, f'{REQUIRED}: valid values: "OnFailure", "Never"'
     elif policy in ("Never", "OnFailure"):
         yield at, formats.unsupported(policy, ("Always",))
 
@@ -197,7 +270,7 @@ def _strategy(kind: str, spec: _Doc) -> Iterator[Finding]:
         if isinstance(value, str) and not _PERCENT.match(value):
             yield (
                 (*at, key),
-                invalid(value, "a valid percent string must be a numeric string followed by an ending '%'"),
+                invalid(value, formats.SAY_PERCENT),
             )
         elif isinstance(value, int):
             yield from formats.not_negative((*at, key), value)

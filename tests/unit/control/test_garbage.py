@@ -52,6 +52,28 @@ def test_orphans_stay_without_an_owner() -> None:
     assert [controller_of(pod) for pod in cluster.pods()] == [None, None]
 
 
+def test_an_owner_goes_when_it_was_taken_out_of_its_dependents_although_nothing_else_was_deleted() -> None:
+    cluster = Imaginary()
+    cluster.apply(workload("Deployment", replicas=2))
+    cluster.settle()
+    cluster.delete("Deployment", "web", propagation="Orphan")
+    cluster.settle()
+    assert kinds(cluster) == {"ReplicaSet", "Pod"}
+    (replica_set,) = cluster.store.each("ReplicaSet")
+    assert controller_of(replica_set) is None
+    assert [controller_of(pod) is not None for pod in cluster.pods()] == [True, True]
+
+
+def test_an_object_that_names_no_living_owner_goes_when_it_is_looked_behind() -> None:
+    cluster = Imaginary()
+    nobody = {"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "uid-of-nobody"}
+    cluster.store.look_behind()
+    cluster.apply(config("left", ownerReferences=[nobody]))
+    cluster.settle()
+    with pytest.raises(NotFound):
+        cluster.store.get("ConfigMap", "left")
+
+
 def config(name: str, namespace: str = "default", **metadata: Any) -> Any:
     meta = {"name": name, "namespace": namespace, **metadata}
     return load_document({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}, "test")

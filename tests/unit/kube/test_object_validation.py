@@ -242,7 +242,7 @@ WORKLOADS: dict[str, tuple[str, list[Told]]] = {
     ),
     "a job that never ends": (
         workload("Job", TEMPLATE, "batch/v1"),
-        [Told(7, "spec.template.spec.restartPolicy", 'Unsupported value: "Always": supported values: "Never", "OnF')],
+        [Told(7, "spec.template.spec.restartPolicy", 'Required value: valid values: "OnFailure", "Never"')],
     ),
     "a strategy that can do no step": (
         workload(

@@ -256,14 +256,15 @@ BAD: list[tuple[str, str, list[tuple[int, str, str]]]] = [
                 7,
                 "spec.selector[a b]",
                 "Invalid value: \"a b\": name part must consist of alphanumeric characters, '-', '_' or '.', and must"
-                " start and end with an alphanumeric character (e.g. 'MyName', or 'my.name', or '123-abc')",
+                " start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used"
+                " for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
             ),
             (
                 8,
                 "spec.selector.d",
                 'Invalid value: "e f": a valid label must be an empty string or consist of alphanumeric characters,'
-                " '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue', or"
-                " 'my_value', or '12345')",
+                " '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or"
+                " 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
             ),
         ],
     ),
