@@ -62,8 +62,8 @@ class Loop:
         """Handle what is ready, wait at most `timeout_s` for it (None: for ever); the number of callbacks made."""
         ready = self._selector.select(timeout_s)
         for key, _events in ready:
-            # An earlier callback of this round may have unregistered it.
-            if key.fd in self._selector.get_map():
+            # An earlier callback of this round may have unregistered it, and given its number to another.
+            if self._selector.get_map().get(key.fd) is key:
                 key.data()
         return len(ready)
 

@@ -28,9 +28,29 @@ LIMITS = {
     "Pod": 3,
     "Service": 8,
     "Endpoints": 2,
+    "EndpointSlice": 2,
     "ConfigMap": 2,
+    "Secret": 2,
+    "ServiceAccount": 2,
+    "Ingress": 2,
+    "IngressClass": 1,
+    "NetworkPolicy": 2,
+    "Namespace": 2,
 }
-GROUPS = {"Job": "batch/v1", **dict.fromkeys(("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet"), "apps/v1")}
+GROUPS = {
+    "Job": "batch/v1",
+    "EndpointSlice": "discovery.k8s.io/v1",
+    **dict.fromkeys(("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet"), "apps/v1"),
+    **dict.fromkeys(("Ingress", "IngressClass", "NetworkPolicy"), "networking.k8s.io/v1"),
+}
+FREE = ("service6", "service7")
+"""Services without a selector: whose endpoints are Endpoints and EndpointSlices written by hand."""
+PLAIN: dict[str, dict[str, Any]] = {
+    "ServiceAccount": {},
+    "Namespace": {},
+    "IngressClass": {"spec": {"controller": "example.org/none"}},
+    "NetworkPolicy": {"spec": {"podSelector": {}, "policyTypes": ["Ingress"]}},
+}
 IMAGES = ("hoplab/whoami", "hoplab/whoami:2", "echoserver", "agnhost")
 
 
@@ -39,39 +59,39 @@ class Changes:
 
     def __init__(self, live: Live, seed: int) -> None:
         self.live, self.chance = live, random.Random(seed)
-        self.made: Counter[str] = Counter()
+        self.made: Counter[tuple[str, str]] = Counter()
+        """How often which kind was created, changed or deleted."""
 
     def one(self) -> None:
         """Create, change or delete something."""
         kind = self.chance.choice(list(LIMITS))
-        mine = [obj for obj in self.live.store.each(kind) if obj.meta.labels.get("test") == "yes" and not obj.deleting]
+        mine = [obj for obj in self.live.store.each(kind) if is_ours(obj) and not obj.deleting]
         what = self.chance.choice(("create", "change", "change", "delete"))
         if not mine or (what == "create" and len(mine) < LIMITS[kind]):
             number = next(n for n in range(100) if not self._there(kind, self._name(kind, n)))
             self._put(self._document(kind, self._name(kind, number)))
-            self.made["create"] += 1
+            self.made[kind, "create"] += 1
             return
         old = self.chance.choice(mine)
         if what == "delete" or kind in ("Job", "Pod"):
             grace = self.chance.choice((None, 0)) if kind == "Pod" else None
-            self.live.delete(kind, old.meta.name, grace)
-            self.made["delete"] += 1
+            self.live.cluster.delete([(kind, old.meta.namespace, old.meta.name)], grace=grace)
+            self.made[kind, "delete"] += 1
             return
         self._put(self._document(kind, old.meta.name))
-        self.made["change"] += 1
+        self.made[kind, "change"] += 1
 
     def _there(self, kind: str, name: str) -> bool:
-        return self.live.store.find(kind, name) is not None
+        return any(obj.meta.name == name for obj in self.live.store.each(kind))
 
     @staticmethod
     def _name(kind: str, number: int) -> str:
-        # Endpoints belong to Services without a selector.
-        return f"{'free' if kind in ('Endpoints',) else kind.lower()}{number}"
+        return FREE[number] if kind == "Endpoints" else f"{kind.lower()}{number}"
 
     def _put(self, document: dict[str, Any]) -> None:
         obj = load_document(document, "test")
         with self.live.store.lock:
-            before = self.live.store.find(obj.kind, obj.meta.name)
+            before = self.live.store.find(obj.kind, obj.meta.name, obj.meta.namespace)
             if before is None:
                 self.live.store.create(self.live.cluster.admit(obj))
                 return
@@ -83,12 +103,16 @@ class Changes:
         metadata = {"name": name, "labels": {"test": "yes"}}
         version = GROUPS.get(kind, "v1")
         made: dict[str, Any] = {"apiVersion": version, "kind": kind, "metadata": metadata}
-        if kind == "ConfigMap":
-            return {**made, "data": {"number": str(self.chance.randrange(100))}}
-        if kind == "Endpoints":
-            ports = [{"port": self.chance.choice((80, 81))}]
-            hosts = self.chance.sample(range(20, 30), self.chance.randrange(1, 4))
-            return {**made, "subsets": [{"addresses": [{"ip": f"10.240.9.{n}"} for n in hosts], "ports": ports}]}
+        if kind in PLAIN:
+            metadata["labels"]["number"] = str(self.chance.randrange(100))
+            return {**made, **PLAIN[kind]}
+        if kind in ("ConfigMap", "Secret"):
+            return {**made, "data": {"number": "MTIz" * self.chance.randrange(100)}}
+        if kind == "Ingress":
+            backend = {"name": f"service{self.chance.randrange(3)}", "port": {"number": 80}}
+            return {**made, "spec": {"defaultBackend": {"service": backend}}}
+        if kind in ("Endpoints", "EndpointSlice"):
+            return {**made, **self._endpoints(kind, metadata)}
         if kind == "Service":
             return {**made, "spec": self._service(name)}
         app = self.chance.choice(APPS)
@@ -115,6 +139,14 @@ class Changes:
             spec["podManagementPolicy"] = "Parallel"
         return {**made, "spec": spec}
 
+    def _endpoints(self, kind: str, metadata: dict[str, Any]) -> dict[str, Any]:
+        ports = [{"name": "http", "port": self.chance.choice((80, 81))}]
+        hosts = [f"10.240.9.{n}" for n in self.chance.sample(range(20, 30), self.chance.randrange(1, 4))]
+        if kind == "Endpoints":
+            return {"subsets": [{"addresses": [{"ip": host} for host in hosts], "ports": ports}]}
+        metadata["labels"]["kubernetes.io/service-name"] = self.chance.choice(FREE)
+        return {"addressType": "IPv4", "endpoints": [{"addresses": [host]} for host in hosts], "ports": ports}
+
     def _pod(self) -> dict[str, Any]:
         container = {"name": "c", "image": self.chance.choice(IMAGES), "ports": [{"containerPort": 80}]}
         return {"terminationGracePeriodSeconds": 1, "containers": [container]}
@@ -128,11 +160,19 @@ class Changes:
             spec["externalTrafficPolicy"] = self.chance.choice(("Cluster", "Local"))
         if self.chance.random() < 0.3:
             spec["sessionAffinity"] = "ClientIP"
-        spec["selector"] = {"app": self.chance.choice(APPS)}
+        if name not in FREE:
+            spec["selector"] = {"app": self.chance.choice(APPS)}
         return spec
 
 
-NOT_COPIED = ("Event", "Lease", "Node", "Namespace", "EndpointSlice")
+def is_ours(obj: KubeObject) -> bool:
+    """Whether a change made it, and no controller."""
+    return obj.meta.labels.get("test") == "yes" and not obj.metadata.get("ownerReferences")
+
+
+NOT_COPIED = ("Event", "Lease", "Node")
+MADE_ANEW = ("Namespace", "EndpointSlice")
+"""By the lab or its controllers, but for those that a change made."""
 
 
 def final_objects(live: Live) -> list[dict[str, Any]]:
@@ -140,6 +180,8 @@ def final_objects(live: Live) -> list[dict[str, Any]]:
     found = []
     for kind in live.store.kinds():
         for obj in live.store.each(kind) if kind not in NOT_COPIED else ():
+            if kind in MADE_ANEW and not is_ours(obj):
+                continue
             if kind == "Pod" and obj.status.get("phase") == "Running":
                 obj = obj.relabelled(annotations={**obj.meta.annotations, "hoplab.dev/ip": obj.status["podIP"]})
                 obj = obj.changed(status={"phase": "Pending", "qosClass": "BestEffort"})
