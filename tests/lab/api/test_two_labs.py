@@ -14,23 +14,13 @@ import pytest
 from tests.lab.api.calls import type_all
 from tests.lab.api.raw import ask, closed_within, connect, head, read_answer
 from tests.lab.api.rig import Lab, kubectl_path
+from tests.lab.labs.labtool import THIRTY
 from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.needs("kubectl")]
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 JSON = ("Content-Type", "application/json")
 WATCHES = 200
-PODS = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: many}
-spec:
-  replicas: 30
-  selector: {matchLabels: {app: many}}
-  template:
-    metadata: {labels: {app: many}}
-    spec: {containers: [{name: web, image: hoplab/whoami, ports: [{containerPort: 80}]}]}
-"""
 
 
 def test_each_answers_every_call_of_the_table_whatever_happens_to_the_other(tmp_path):
@@ -78,7 +68,7 @@ def abuse(lab):
 
 def kill_with_thirty_pods(lab, kubectl):
     """The keeper dies in the middle of its work: the kernel ends the rest, and the name is free."""
-    assert lab.kubectl(kubectl, "apply", "-f", "-", stdin=PODS).returncode == 0
+    assert lab.kubectl(kubectl, "apply", "-f", "-", stdin=THIRTY).returncode == 0
     waited = lab.kubectl(kubectl, "wait", "deployment/many", "--for=condition=Available", "--timeout=25s")
     assert waited.returncode == 0, waited.stderr
     told = lab.told()

@@ -19,6 +19,18 @@ from tests.waiting import until
 ROOT = Path(__file__).resolve().parents[3]
 MANIFESTS = ROOT / "scenarios" / "manifests"
 SEED = ROOT / "tests" / "fixtures" / "seed"
+THIRTY = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: many}
+spec:
+  replicas: 30
+  selector: {matchLabels: {app: many}}
+  template:
+    metadata: {labels: {app: many}}
+    spec: {containers: [{name: web, image: hoplab/whoami, ports: [{containerPort: 80}]}]}
+"""
+"""Thirty pods."""
 
 
 class User:

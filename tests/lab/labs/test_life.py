@@ -12,22 +12,10 @@ import pexpect
 import pytest
 
 from tests.host import Host
-from tests.lab.labs.labtool import MANIFESTS, ROOT, somebody
+from tests.lab.labs.labtool import MANIFESTS, ROOT, THIRTY, somebody
 from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("host_to_itself")]
-
-THIRTY = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: many}
-spec:
-  replicas: 30
-  selector: {matchLabels: {app: many}}
-  template:
-    metadata: {labels: {app: many}}
-    spec: {containers: [{name: web, image: hoplab/whoami, ports: [{containerPort: 80}]}]}
-"""
 
 
 @pytest.fixture
