@@ -1,10 +1,9 @@
 """What the API server writes into an object of its own accord, kind by kind, and what an update may not change.
 
-These are the API's strategies: a client writes no status, a pod has a service account and
-tolerations, a Secret's stringData becomes data, and some fields are fixed once they are there.
+These are the API's strategies: a client writes no status, a Secret's stringData becomes data, and some
+fields are fixed once they are there.
 What is allocated or depends on other objects is hoplab.kube.admit's.
-Source: pkg/registry/*/*/strategy.go, pkg/apis/{core,apps,batch}/validation (ValidateXUpdate), and the
-admission plugins ServiceAccount, Priority and DefaultTolerationSeconds.
+Source: pkg/registry/*/*/strategy.go, pkg/apis/{core,apps,batch}/validation (ValidateXUpdate).
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import Any
 from hoplab.kube.formats import forbidden, invalid
 
 _Doc = dict[str, Any]
-_TOLERATED = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
 def created(document: Mapping[str, Any]) -> _Doc:
@@ -31,25 +29,6 @@ def created(document: Mapping[str, Any]) -> _Doc:
     if prepare is not None:
         prepare(made)
     return made
-
-
-def _pod(made: _Doc) -> None:
-    if not isinstance(made.get("spec"), Mapping):
-        return
-    spec = dict(made["spec"])
-    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
-    spec["serviceAccountName"] = spec["serviceAccount"] = account
-    spec.setdefault("priority", 0)
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
-    given = spec.get("tolerations") or []
-    if not isinstance(given, list) or not all(isinstance(each, Mapping) for each in given):
-        return  # Validation tells what is wrong with it.
-    spec["tolerations"] = given + [
-        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
-        for key in _TOLERATED
-        if not any(each.get("key") in (key, None, "") for each in given)
-    ]
-    made["spec"] = spec
 
 
 def _secret(made: _Doc) -> None:
@@ -72,7 +51,6 @@ def _status(value: Mapping[str, Any]) -> Callable[[_Doc], None]:
 
 _SCHEDULED = ("currentNumberScheduled", "desiredNumberScheduled", "numberMisscheduled", "numberReady")
 _CREATE: Mapping[str, Callable[[_Doc], None]] = {
-    "Pod": _pod,
     "Job": _status({}),
     "Secret": _secret,
     "Service": _status({"loadBalancer": {}}),

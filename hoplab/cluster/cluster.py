@@ -265,16 +265,21 @@ class Cluster:
     def serve_api(self, address: str, port: int) -> None:
         """Have the Service `kubernetes` lead to the API server at this address (pkg/controlplane/reconcilers)."""
         self._api_at = (address, port)
-        self._keep_api_service()
+        self._keep_what_stands()
 
-    def _keep_api_service(self) -> None:
-        """Make what is missing of it, as an API server does that sees its own Service deleted."""
+    def _keep_what_stands(self) -> None:
+        """Make what is missing of it and of each namespace's account, as a cluster does that sees its own deleted."""
         if self._api_at is None:
             return
         first = str(ipaddress.ip_network(self.options.service_cidrs[0])[1])
         for obj in standing.kubernetes_service(first, *self._api_at):
             if self.store.find(obj.kind, obj.meta.name) is None:
                 self.apply([obj])
+        with self.store.lock:
+            for namespace in self.store.each("Namespace"):
+                name = namespace.meta.name
+                if not namespace.deleting and self.store.find("ServiceAccount", "default", name) is None:
+                    self.store.create(standing.account(name))
 
     def converge(self) -> None:
         """Run the controllers until nothing changes, and nothing is under way that will change something.
@@ -320,7 +325,7 @@ class Cluster:
         `always`: decide on rules also when no object changed that they come from.  `rules`: False leaves them for
         a later round.
         """
-        self._keep_api_service()
+        self._keep_what_stands()
         changed = self.allocator.run()
         changed |= self.controllers.run()
         changed |= self._stand_ins.run() if self._stand_ins is not None else False

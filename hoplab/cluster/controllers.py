@@ -16,7 +16,7 @@ from hoplab.cluster.recorder import Recorder
 from hoplab.control.placing import Board
 from hoplab.control.plan import Plan, with_condition
 from hoplab.control.pods import Owned
-from hoplab.kube.admit import qos_class
+from hoplab.kube.admit import new_pod
 from hoplab.kube.deletion import delete
 from hoplab.kube.objects import KubeObject
 from hoplab.kube.store import Conflict, NotFound, Store, StoreError
@@ -144,7 +144,7 @@ class Controllers:
     def _carry_out(self, plan: Plan) -> None:
         for obj in plan.create:
             if obj.kind == "Pod":
-                obj = obj.changed(status={**obj.status, "qosClass": qos_class(obj.spec)})
+                obj = new_pod(obj)
             # Somebody else made one of that name: it is looked at again with the others.
             with suppress(StoreError):
                 self._store.create(obj)

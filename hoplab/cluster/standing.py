@@ -34,6 +34,12 @@ def namespace(name: str) -> KubeObject:
     )
 
 
+def account(namespace: str) -> KubeObject:
+    """The ServiceAccount of pods that name none (pkg/controller/serviceaccount)."""
+    metadata = {"name": "default", "namespace": namespace}
+    return object_of({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+
+
 def node(given: Node, now: float) -> KubeObject:
     """The Node object of a machine, as its kubelet registers it."""
     system = os.uname()

@@ -10,7 +10,8 @@ once, where the real controller has the scheduler do it by an affinity to that o
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hoplab.control import pods as podlib
 from hoplab.control.placing import fits
@@ -19,6 +20,15 @@ from hoplab.control.replicas import selector_of
 from hoplab.kube.objects import KubeObject
 
 HASH = "controller-revision-hash"
+BORNE = (
+    ("not-ready", "NoExecute"),
+    ("unreachable", "NoExecute"),
+    ("disk-pressure", "NoSchedule"),
+    ("memory-pressure", "NoSchedule"),
+    ("pid-pressure", "NoSchedule"),
+    ("unschedulable", "NoSchedule"),
+)
+"""Taints of nodes (below node.kubernetes.io/) that keep no daemon away."""
 
 
 def sync(owner: KubeObject, pods: podlib.Owned, nodes: Sequence[KubeObject], now: float, chance: random.Random) -> Plan:
@@ -62,7 +72,10 @@ def _manage(
             name = fresh_name(f"{owner.meta.name}-", names, chance)
             names.add(name)
             labels = {HASH: revision, "pod-template-generation": str(owner.metadata["generation"])}
-            made = podlib.pod_from(owner, name, generate=f"{owner.meta.name}-", labels=labels, node=node)
+            bears = _tolerations(owner.spec["template"]["spec"])
+            made = podlib.pod_from(
+                owner, name, generate=f"{owner.meta.name}-", labels=labels, node=node, tolerations=bears
+            )
             draft.create.append(made)
             draft.note(owner, "SuccessfulCreate", f"Created pod: {name}")
         active = [pod for pod in here if podlib.is_active(pod)]
@@ -75,6 +88,15 @@ def _manage(
                 if not pod.deleting:
                     draft.delete.append(pod)
                     draft.note(owner, "SuccessfulDelete", f"Deleted pod: {pod.meta.name}")
+
+
+def _tolerations(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a daemon's pod bears: whatever befalls its node, it stays (AddOrUpdateDaemonPodTolerations)."""
+    taints = BORNE + ((("network-unavailable", "NoSchedule"),) if spec.get("hostNetwork") else ())
+    return [
+        *(spec.get("tolerations") or ()),
+        *({"key": f"node.kubernetes.io/{key}", "operator": "Exists", "effect": effect} for key, effect in taints),
+    ]
 
 
 def _roll(

@@ -27,6 +27,10 @@ from hoplab.kube.store import Forbidden, NotFound, Store, resource_of
 from hoplab.kube.together import outside, problem_at
 from hoplab.kube.types import Service
 
+LOST_NODES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+"""Taints of a node that does not answer; a pod bears them for a while unless it says otherwise."""
+PATIENCE_S = 300
+
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
@@ -49,8 +53,7 @@ def admit(obj: KubeObject, store: Store, ranges: Ranges, chance: random.Random) 
     if obj.kind == "Service":
         return _service(obj, before, store, ranges, chance)
     if before is None and obj.kind == "Pod":
-        status = {"phase": "Pending", "qosClass": qos_class(obj.spec), **obj.status}
-        return obj.changed(status=status)
+        return new_pod(obj)
     if before is None and obj.kind == "Job":
         return _job(obj, store)
     if obj.kind == "Namespace":
@@ -91,6 +94,25 @@ def _job(obj: KubeObject, store: Store) -> KubeObject:
         "template": {**template, "metadata": {**metadata, "labels": labels}},
     }
     return obj.changed(spec=spec).relabelled(uid=uid)
+
+
+def new_pod(obj: KubeObject) -> KubeObject:
+    """A pod as every API server stores a new one: with an account, a priority and the patience for lost nodes.
+
+    Source: the admission plugins ServiceAccount, Priority and DefaultTolerationSeconds.
+    """
+    spec = dict(obj.spec)
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    spec["serviceAccountName"] = spec["serviceAccount"] = account
+    spec.setdefault("priority", 0)
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    given = list(spec.get("tolerations") or ())
+    spec["tolerations"] = given + [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": PATIENCE_S}
+        for key in LOST_NODES
+        if not any(each.get("key") in (key, None, "") for each in given)
+    ]
+    return obj.changed(spec=spec, status={"phase": "Pending", "qosClass": qos_class(spec), **obj.status})
 
 
 def qos_class(spec: Mapping[str, Any]) -> str:

@@ -187,6 +187,20 @@ def test_what_only_stands_in_is_told_as_an_event(user):
     user.good("kubectl", "delete", "pod", "db", "--now")
 
 
+def test_each_namespace_has_an_account_for_its_pods(user):
+    assert user.good("kubectl", "get", "sa", "default", "-o", "name") == "serviceaccount/default\n"
+    assert user.good("kubectl", "get", "pod", "web", "-o", "jsonpath={.spec.serviceAccountName}") == "default"
+    user.good("kubectl", "create", "namespace", "accounts")
+
+    def there():
+        return user.good("kubectl", "get", "sa", "-n", "accounts", "-o", "name") == "serviceaccount/default\n"
+
+    until(there, "the new namespace's account")
+    user.good("kubectl", "delete", "sa", "default", "-n", "accounts")
+    until(there, "the account to be made anew")
+    user.good("kubectl", "delete", "namespace", "accounts")
+
+
 def test_port_forward_reaches_the_pods_loopback(user):
     forwarding = user.start("kubectl", "port-forward", "pod/web", ":81", stdout=subprocess.PIPE, text=True)
     port = int(forwarding.stdout.readline().split("127.0.0.1:")[1].split()[0])

@@ -124,6 +124,33 @@ def test_a_daemon_set_has_one_pod_on_each_node_that_it_fits() -> None:
     assert (status["desiredNumberScheduled"], status["numberReady"], status["numberAvailable"]) == (2, 2, 2)
 
 
+def borne(pod: KubeObject) -> dict[str, Any]:
+    return {
+        each["key"].removeprefix("node.kubernetes.io/"): (each["effect"], each.get("tolerationSeconds"))
+        for each in pod.spec["tolerations"]
+    }
+
+
+def test_a_pod_has_an_account_and_patience_with_a_lost_node_whoever_made_it() -> None:
+    cluster = Imaginary()
+    cluster.apply(workload("Deployment", replicas=1))
+    cluster.settle()
+    (pod,) = cluster.pods()
+    assert (pod.spec["serviceAccountName"], pod.spec["priority"]) == ("default", 0)
+    assert borne(pod) == dict.fromkeys(("not-ready", "unreachable"), ("NoExecute", 300))
+
+
+def test_a_daemon_stays_whatever_befalls_its_node() -> None:
+    cluster = Imaginary(nodes=1)
+    cluster.apply(workload("DaemonSet"))
+    cluster.settle()
+    (pod,) = cluster.pods()
+    assert borne(pod) == {
+        **dict.fromkeys(("not-ready", "unreachable"), ("NoExecute", None)),
+        **dict.fromkeys(("disk-pressure", "memory-pressure", "pid-pressure", "unschedulable"), ("NoSchedule", None)),
+    }
+
+
 def test_a_daemon_set_is_replaced_node_by_node() -> None:
     cluster = Imaginary(nodes=4)
     cluster.apply(workload("DaemonSet"))
