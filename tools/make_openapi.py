@@ -24,7 +24,7 @@ KINDS = {
     "io.k8s.api.core.v1": (
         "Namespace Node Pod ReplicationController Service Endpoints ConfigMap Secret ServiceAccount Event Binding"
     ),
-    "io.k8s.api.apps.v1": "ReplicaSet Deployment DaemonSet StatefulSet",
+    "io.k8s.api.apps.v1": "ReplicaSet Deployment DaemonSet StatefulSet ControllerRevision",
     "io.k8s.api.batch.v1": "Job",
     "io.k8s.api.discovery.v1": "EndpointSlice",
     "io.k8s.api.events.v1": "Event",

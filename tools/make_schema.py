@@ -25,7 +25,7 @@ KINDS = {
         "core_v1",
         "Namespace Node Pod ReplicationController Service Endpoints ConfigMap Secret ServiceAccount Event",
     ),
-    "apps/v1": ("apps_v1", "ReplicaSet Deployment DaemonSet StatefulSet"),
+    "apps/v1": ("apps_v1", "ReplicaSet Deployment DaemonSet StatefulSet ControllerRevision"),
     "batch/v1": ("batch_v1", "Job"),
     "discovery.k8s.io/v1": ("discovery_v1", "EndpointSlice"),
     "networking.k8s.io/v1": ("networking_v1", "Ingress IngressClass NetworkPolicy"),

@@ -312,6 +312,15 @@ def _lease(document: Document, now: datetime) -> list[Cell]:
     return [_name(document), str(_spec(document).get("holderIdentity") or ""), _created(document, now)]
 
 
+def _revision(document: Document, now: datetime) -> list[Cell]:
+    owners = document["metadata"].get("ownerReferences") or ()
+    owner = next((each for each in owners if each.get("controller")), None)
+    group = owner["apiVersion"].rpartition("/")[0] if owner else ""
+    kind = ".".join(filter(None, (owner["kind"].lower(), group))) if owner else ""
+    controller = f"{kind}/{owner['name']}" if owner else NONE
+    return [_name(document), controller, document.get("revision", 0), _created(document, now)]
+
+
 def _scale(document: Document, now: datetime) -> list[Cell]:
     return [
         _name(document),
@@ -347,6 +356,7 @@ BY_KIND: Mapping[str, tuple[tuple[Column, ...], Cells]] = {
         _daemon_set,
     ),
     "StatefulSet": (_columns("Name Ready Age +Containers +Images"), _stateful_set),
+    "ControllerRevision": (_columns("Name Controller Revision# Age"), _revision),
     "Job": (_columns("Name Status Completions Duration Age +Containers +Images +Selector"), _job),
     "Service": (_columns("Name Type Cluster-IP External-IP Port(s) Age +Selector"), _service),
     "Endpoints": (_columns("Name Endpoints Age"), _endpoints),

@@ -122,6 +122,8 @@ def forbidden_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> It
         more = "`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds`"
         last = "(allow it to be set to 1 if it was previously negative)"
         yield "spec", forbidden(f"pod updates may not change fields other than {names},{more} {last}")
+    elif kind == "ControllerRevision" and before.get("data") != after.get("data"):
+        yield "data", invalid(after.get("data"), IMMUTABLE)
     elif kind == "IngressClass":
         yield from _fixed(old, new, "controller")
     elif kind == "EndpointSlice" and before.get("addressType") != after.get("addressType"):

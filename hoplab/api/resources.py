@@ -115,6 +115,7 @@ CURRENT: tuple[Resource, ...] = (
     _current("apps", "v1", "replicasets", "ReplicaSet", "rs", "scale status", all_=True),
     _current("apps", "v1", "daemonsets", "DaemonSet", "ds", "status", all_=True),
     _current("apps", "v1", "statefulsets", "StatefulSet", "sts", "scale status", all_=True),
+    _current("apps", "v1", "controllerrevisions", "ControllerRevision"),
     _current("batch", "v1", "jobs", "Job", "", "status", all_=True),
     _current("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice"),
     _current("networking.k8s.io", "v1", "ingresses", "Ingress", "ing", "status"),

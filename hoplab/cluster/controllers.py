@@ -51,8 +51,8 @@ class Controllers:
             _Controller("deployment-controller", "Deployment", ("ReplicaSet", "Pod"), self._deployment),
             _Controller("replicaset-controller", "ReplicaSet", ("Pod",), self._replicas),
             _Controller("replication-controller", "ReplicationController", ("Pod",), self._replicas),
-            _Controller("daemonset-controller", "DaemonSet", ("Pod", "Node"), self._daemon_set),
-            _Controller("statefulset-controller", "StatefulSet", ("Pod",), self._stateful_set),
+            _Controller("daemonset-controller", "DaemonSet", ("Pod", "Node", "ControllerRevision"), self._daemon_set),
+            _Controller("statefulset-controller", "StatefulSet", ("Pod", "ControllerRevision"), self._stateful_set),
             _Controller("job-controller", "Job", ("Pod",), self._job),
         )
 
@@ -88,12 +88,13 @@ class Controllers:
         from hoplab.control import daemonset
 
         nodes = self._store.each("Node")
-        return daemonset.sync(owner, self._by_owner("Pod"), nodes, self._clock(), self._chance)
+        pods, revisions = self._by_owner("Pod"), self._by_owner("ControllerRevision")
+        return daemonset.sync(owner, pods, revisions, nodes, self._clock(), self._chance)
 
     def _stateful_set(self, owner: KubeObject) -> Plan:
         from hoplab.control import statefulset
 
-        return statefulset.sync(owner, self._by_owner("Pod"), self._clock())
+        return statefulset.sync(owner, self._by_owner("Pod"), self._by_owner("ControllerRevision"), self._clock())
 
     def _job(self, owner: KubeObject) -> Plan:
         from hoplab.control import job

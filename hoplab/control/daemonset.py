@@ -17,9 +17,9 @@ from hoplab.control import pods as podlib
 from hoplab.control.placing import fits
 from hoplab.control.plan import Draft, Plan, amount, fresh_name, template_hash
 from hoplab.control.replicas import selector_of
+from hoplab.control.revisions import HASH, keep
 from hoplab.kube.objects import KubeObject
 
-HASH = "controller-revision-hash"
 BORNE = (
     ("not-ready", "NoExecute"),
     ("unreachable", "NoExecute"),
@@ -31,8 +31,15 @@ BORNE = (
 """Taints of nodes (below node.kubernetes.io/) that keep no daemon away."""
 
 
-def sync(owner: KubeObject, pods: podlib.Owned, nodes: Sequence[KubeObject], now: float, chance: random.Random) -> Plan:
-    """What the DaemonSet does now."""
+def sync(
+    owner: KubeObject,
+    pods: podlib.Owned,
+    revisions: podlib.Owned,
+    nodes: Sequence[KubeObject],
+    now: float,
+    chance: random.Random,
+) -> Plan:
+    """What the DaemonSet does now; `pods` and `revisions` are all that there are."""
     draft = Draft()
     claimed = podlib.claim(owner, selector_of(owner), pods.by(owner), pods.orphans(owner.meta.namespace))
     draft.update += [*claimed.adopted, *claimed.released]
@@ -41,10 +48,13 @@ def sync(owner: KubeObject, pods: podlib.Owned, nodes: Sequence[KubeObject], now
     by_node: dict[str, list[KubeObject]] = {}
     for pod in claimed.mine:
         by_node.setdefault(pod.spec.get("nodeName") or "", []).append(pod)
+    keep(owner, revisions, {pod.meta.labels.get(HASH, "") for pod in claimed.mine}, draft)
     if not owner.deleting:
         _manage(owner, suited, by_node, revision, pods.names(owner.meta.namespace), chance, draft)
         strategy = owner.spec.get("updateStrategy") or {}
-        if strategy.get("type", "RollingUpdate") == "RollingUpdate" and not draft.create:
+        if strategy.get("type", "RollingUpdate") == "RollingUpdate" and not any(
+            each.kind == "Pod" for each in draft.create
+        ):
             _roll(owner, strategy.get("rollingUpdate") or {}, suited, by_node, revision, now, draft)
     _status(owner, suited, by_node, revision, now, draft)
     return draft.done()

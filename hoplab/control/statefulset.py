@@ -4,8 +4,7 @@ Pod N comes when all before it are ready, and goes when all behind it are gone; 
 does without that order.  A changed template replaces the pods from the highest number down
 to `partition`, one at a time, each only when all others are well.
 
-Source: pkg/controller/statefulset/{stateful_set_control,stateful_set_utils}.go.  Revisions are told
-by their hash alone: there are no ControllerRevision objects here.
+Source: pkg/controller/statefulset/{stateful_set_control,stateful_set_utils}.go.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from typing import Any
 from hoplab.control import pods as podlib
 from hoplab.control.plan import Draft, Plan, template_hash
 from hoplab.control.replicas import selector_of
+from hoplab.control.revisions import HASH, keep
 from hoplab.kube.objects import KubeObject
-
-HASH = "controller-revision-hash"
 
 
 def ordinal(pod: KubeObject, owner: KubeObject) -> int:
@@ -28,8 +26,8 @@ def ordinal(pod: KubeObject, owner: KubeObject) -> int:
     return int(match[1]) if match else -1
 
 
-def sync(owner: KubeObject, pods: podlib.Owned, now: float) -> Plan:
-    """What the StatefulSet does now."""
+def sync(owner: KubeObject, pods: podlib.Owned, revisions: podlib.Owned, now: float) -> Plan:
+    """What the StatefulSet does now; `pods` and `revisions` are all that there are."""
     draft = Draft()
     claimed = podlib.claim(owner, selector_of(owner), pods.by(owner), pods.orphans(owner.meta.namespace))
     draft.update += [*claimed.adopted, *claimed.released]
@@ -37,6 +35,9 @@ def sync(owner: KubeObject, pods: podlib.Owned, now: float) -> Plan:
     current = str(owner.status.get("currentRevision") or update)
     wanted = int(owner.spec.get("replicas", 1))
     have = {ordinal(pod, owner): pod for pod in claimed.mine if ordinal(pod, owner) >= 0}
+    # Pods, and the set's status, name a revision by the set's name and the template's hash.
+    live = {current, update, *(pod.meta.labels.get(HASH, "") for pod in claimed.mine)}
+    keep(owner, revisions, {each.removeprefix(f"{owner.meta.name}-") for each in live}, draft)
     if not owner.deleting:
         _manage(owner, have, wanted, update, now, draft)
     _status(owner, have, wanted, current, update, now, draft)

@@ -12,7 +12,7 @@ from typing import Any
 from hoplab.kube import formats
 from hoplab.kube.formats import REQUIRED, Finding, each_invalid, invalid
 from hoplab.kube.problems import Path
-from hoplab.kube.validate_other import config_map, ingress, network_policy, node, secret
+from hoplab.kube.validate_other import config_map, controller_revision, ingress, network_policy, node, secret
 from hoplab.kube.validate_pod import pod, workload
 from hoplab.kube.validate_service import endpoint_slice, endpoints, service
 
@@ -30,6 +30,7 @@ BY_KIND: Mapping[str, Callable[[_Doc], Iterator[Finding]]] = {
     "Ingress": ingress,
     "NetworkPolicy": network_policy,
     "ConfigMap": config_map,
+    "ControllerRevision": controller_revision,
     "Secret": secret,
     **dict.fromkeys(("ReplicationController", "ReplicaSet", "Deployment", "DaemonSet", "StatefulSet", "Job"), workload),
 }

@@ -202,6 +202,13 @@ def config_map(document: _Doc) -> Iterator[Finding]:
         yield ("",), formats.too_long(MOST_DATA_B)
 
 
+def controller_revision(document: _Doc) -> Iterator[Finding]:
+    """ValidateControllerRevision."""
+    yield from formats.not_negative(("revision",), document.get("revision"))
+    if document.get("data") is None:
+        yield ("data",), f"{REQUIRED}: data is mandatory"
+
+
 def secret(document: _Doc) -> Iterator[Finding]:
     """ValidateSecret."""
     data, plain = document.get("data") or {}, document.get("stringData") or {}

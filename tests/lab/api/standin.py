@@ -87,9 +87,10 @@ class StandIn:
         if obj.kind == "Deployment":
             return deployment.sync(obj, Owned(self.store.each("ReplicaSet")), pods, now)
         if obj.kind == "DaemonSet":
-            return daemonset.sync(obj, pods, self.store.each("Node"), now, self._chance)
+            revisions = Owned(self.store.each("ControllerRevision"))
+            return daemonset.sync(obj, pods, revisions, self.store.each("Node"), now, self._chance)
         if obj.kind == "StatefulSet":
-            return statefulset.sync(obj, pods, now)
+            return statefulset.sync(obj, pods, Owned(self.store.each("ControllerRevision")), now)
         if obj.kind == "Job":
             return job.sync(obj, pods, now, self._chance)
         return replicas.sync(obj, pods, now, self._chance)
