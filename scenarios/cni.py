@@ -66,12 +66,19 @@ def the_neighbour(lab):
     flow = lab.host("pod/first").send_tcp(lab.pod("second"), 80, name="first to second")
     flow.expect_hops("pod/first", "node1", "pod/second", name="two pods of a node meet on the bridge")
     flow.expect_no_nat(name="and nothing is rewritten between them")
-    bridge = [hop.path for hop in flow.flow.forward if hop.node == "node1"]
+    hop = flow.hop("node1")
+    # A bridge writes down behind which port it saw an address.
+    listed = json.loads(
+        lab.node("node1").namespace.run(["bridge", "-j", "fdb", "show", "br", "mybridge"]).stdout or "[]"
+    )
+    learned = {each["mac"]: each["ifname"] for each in listed if each.get("state") != "permanent"}
+    ports = {hop.mac_in[0]: hop.in_interface, hop.mac_out[1]: hop.out_interface} if hop and hop.mac_out else {}
     lab.check(
         "the bridge is mybridge",
-        any("mybridge" in path or len(path) == 2 for path in bridge),
-        "frames at the bridge's two ports",
-        ", ".join(bridge[0]) if bridge else "no frame on node1",
+        bool(ports) and all(learned.get(mac) == port for mac, port in ports.items()),
+        "both pods' hardware addresses, learned by mybridge behind the ports that the frame passed",
+        "; ".join(f"{mac} behind {learned.get(mac, 'no port')}" for mac in ports) or "no frame passed node1",
+        [f"frame {number}" for number in hop.frames] if hop else [],
     )
 
 

@@ -23,7 +23,8 @@ WITHOUT = {
     "--balancer-mode proxy": "it counts flows by the node that they were handed to, and a proxy's connection to a"
     " silent node carries nothing that tells whose it is",
 }
-FLOWS = 48
+FLOWS_PER_NODE = 16
+"""Hashed flows leave one of n nodes out with a probability of n * (1 - 1/n)^(16n): about n in ten million."""
 PATIENCE = 20
 DEAD = "node2"
 DEAD_PODS = re.compile(r"10\.1\.2\.")
@@ -34,11 +35,11 @@ def run(lab):
     client, service = lab.host("client"), lab.service("web")
     well = client.send_tcp(service, name="a flow while all are well")
     well.expect_complete(name="while all are well a whole exchange passes")
-    alive = Counted(client.send_many(service, FLOWS, half_open=True))
+    alive = Counted(client.send_many(service, enough(lab), half_open=True))
     lab.check(
         "while all are well every flow is answered, by every node",
         not alive.lost and set(alive.entered) == set(lab.cluster.nodes),
-        f"{FLOWS} answers",
+        f"{enough(lab)} answers",
         alive.words,
     )
     uplink(lab, up=False)
@@ -50,10 +51,15 @@ def run(lab):
 
 def handed_to(flow):
     """The node that the balancer handed a flow to: who took it, or the dead one when it left and nobody did."""
-    last = flow.flow.forward[-1] if flow.flow.forward else None
+    last = flow.last
     if last is not None and last.node == "lb" and last.out_interface is not None:
         return DEAD
     return entry_node(flow.flow)
+
+
+def enough(lab):
+    """How many flows meet every node."""
+    return FLOWS_PER_NODE * len(lab.cluster.nodes)
 
 
 class Counted:
@@ -82,17 +88,17 @@ def uplink(lab, up):
 def unnoticed(lab, client, service):
     """Before the balancer asks again."""
     with lab.beyond_the_model():  # A cable that is pulled is in no rule and no route of the others.
-        now = Counted(client.send_many(service, FLOWS, half_open=True, deadline_s=0.3))
+        now = Counted(client.send_many(service, enough(lab), half_open=True, deadline_s=0.3))
     lab.check(
         "unnoticed, every flow that is handed to the dead node is lost",
         now.entered[DEAD] == now.lost[DEAD] > 0,
         f"as many lost as were handed to {DEAD}",
         now.words,
     )
-    to_its_pod = [flow for flow in now.by_pod if DEAD_PODS.match(flow.flow.forward[-1].after.dst)]
+    to_its_pod = [flow for flow in now.by_pod if flow.last and DEAD_PODS.match(flow.last.after.dst)]
     lab.check(
         "of the others only those are lost that were for its pod",
-        len(to_its_pod) == len(now.by_pod) and now.lost.total() < FLOWS,
+        len(to_its_pod) == len(now.by_pod) and now.lost.total() < enough(lab),
         "every other lost flow was on its way to a pod of the dead node",
         f"{len(now.by_pod)} more lost, {len(to_its_pod)} of them for its pod",
     )
@@ -111,7 +117,7 @@ def noticed(lab, client, service):
         f"{'; '.join(f'{name}: {finding.detail}' for name, finding in detail.items())} (it took {took:.1f} s)",
     )
     with lab.beyond_the_model():
-        now = Counted(client.send_many(service, FLOWS, half_open=True, deadline_s=0.3))
+        now = Counted(client.send_many(service, enough(lab), half_open=True, deadline_s=0.3))
     lab.check(
         "from then on no flow is handed to it",
         not now.entered[DEAD] and not now.entered[""],
@@ -128,10 +134,10 @@ def back(lab, client, service):
         lab.check_health()
         if all(finding.healthy for finding in lab.cluster.balancer.findings):
             break
-    now = Counted(client.send_many(service, FLOWS, half_open=True))
+    now = Counted(client.send_many(service, enough(lab), half_open=True))
     lab.check(
         "back and asked, it gets flows again and none is lost",
         not now.lost and set(now.entered) == set(lab.cluster.nodes),
-        f"{FLOWS} answers, by every node",
+        f"{enough(lab)} answers, by every node",
         f"{now.words} (found well when asked for the {asked}. time)",
     )

@@ -26,7 +26,7 @@ def run(lab):
         flow.expect_endpoint(*pods, port=80, name=f"{name}:{PORT} is answered by a pod of the Service")
         flow.expect_masquerade(on=name, name=f"{name} puts itself in as the source")
         flow.expect_reply_undone(name=f"the client gets its answer from {name}:{PORT}")
-        seen = flow.flow.forward[-1].before.src if flow.flow.forward else ""
+        seen = flow.last.before.src if flow.last else ""
         own = {address for _interface, address, _prefix in node.machine.netlink.addresses()}
         lab.check(
             f"the pod sees {name} as the client",
@@ -64,8 +64,8 @@ def last_rule(lab, client):
         return
     flow = client.send_tcp(lab.node("node2"), PORT, name=f"client to node2:{PORT} once more")
     flow.expect_rule(on="node2", chain="KUBE-SERVICES", text=LAST_RULE, name="the rule that must be last is the one")
-    hop = next(hop for hop in flow.flow.forward if hop.node == "node2")
-    chain = [hit for hit in hop.rules if hit.chain == "KUBE-SERVICES" and hit.table == "nat"]
+    hop = flow.hop("node2")
+    chain = [hit for hit in (hop.rules if hop else ()) if hit.chain == "KUBE-SERVICES" and hit.table == "nat"]
     lab.check(
         "no rule of KUBE-SERVICES is met behind it",
         bool(chain) and LAST_RULE in chain[-1].rule,
@@ -78,7 +78,7 @@ def closed(lab, client):
     """A port that no Service has."""
     flow = client.send_tcp(lab.node("node1"), 32262, name="client to a port that no Service has")
     flow.expect_outcome("rejected", name="node1 itself refuses a port that no Service has")
-    target = flow.flow.forward[-1].after if flow.flow.forward else None
+    target = flow.last.after if flow.last else None
     lab.check(
         "nothing rewrites it",
         target is not None and (target.dst, target.dport) == (lab.node("node1").node.addresses[0], 32262),

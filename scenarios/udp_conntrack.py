@@ -72,7 +72,7 @@ def stale(lab, asker, service):
         "no answer",
         f"{swallowed.flow.outcome}: {swallowed.flow.reason or swallowed.result.pod}",
     )
-    dead = swallowed.flow.forward[-1].after if swallowed.flow.forward else None
+    dead = swallowed.last.after if swallowed.last else None
     lab.check(
         "it is still sent to the pod that went",
         dead is not None and dead.dst == "10.1.2.31",

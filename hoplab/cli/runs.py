@@ -152,9 +152,8 @@ def _in_sandbox(
         def inside() -> int:
             progress = Progress(name, shown=not runs.as_json)
             report = _run(_apart(start) if runs.as_json else start, captures, user, tell, progress, pause=runs.pause)
-            if runs.junit is not None:
-                pickle.dump(report, handed)
-                handed.flush()
+            pickle.dump(report if runs.junit is not None else None, handed)
+            handed.flush()
             return 0 if report.passed else FAILED
 
         try:
@@ -164,6 +163,10 @@ def _in_sandbox(
             raise CannotRunHere(str(error)) from error
         handed.seek(0)
         there = os.fstat(handed.fileno()).st_size > 0
+        if code == 0 and not there:
+            # A script may end the process itself (os._exit): that is no verdict, and nothing that passed.
+            say(f"{name}: the run was ended before its verdict")
+            return FAILED, None
         return code, pickle.load(handed) if there else None
 
 

@@ -18,14 +18,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Hashable
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Literal
 
 from hoplab.hops.evidence import Evidence, Frame, Tuple
 from hoplab.hops.identity import header_identity, identity, kept_payload
 from hoplab.hops.packet import Arp, Packet
-from hoplab.hops.passing import Passing, inner_interfaces, to_hop
+from hoplab.hops.passing import Inner, Passing, inner_interfaces, to_hop
 from hoplab.hops.sightings import Sighting, read_frames
 from hoplab.hops.story import Hop
 from hoplab.hops.traces import OBSERVER_TABLE, Resolver, TraceRun, trace_runs
@@ -275,7 +274,7 @@ def _first_tuple(passing: Passing) -> Tuple:
     return seen[0].packet.tuple if seen else passing.runs[0].packets[0].tuple
 
 
-def _journey(copy: _Copy, inner: AbstractSet[tuple[str, str]], resolver: Resolver) -> Journey | None:
+def _journey(copy: _Copy, inner: Inner, resolver: Resolver) -> Journey | None:
     passings = [passing for passing in copy.passings if not passing.overheard]
     if not passings:
         return None

@@ -8,8 +8,7 @@ frame can show them (a packet made or delivered here) the headers of the rule tr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from hoplab.hops.evidence import Interface, Tuple
@@ -17,6 +16,9 @@ from hoplab.hops.packet import mac_text
 from hoplab.hops.sightings import Sighting
 from hoplab.hops.story import Hop
 from hoplab.hops.traces import Resolver, TraceRun
+
+Inner = Mapping[tuple[str, str], str]
+"""(node, interface) -> bridge or vxlan, for the interfaces that lie behind others."""
 
 
 class Passing:
@@ -60,8 +62,8 @@ class Passing:
         return not self.outs and not self.runs and all(s.frame.packet_type == "otherhost" for s in self.ins)
 
 
-def to_hop(passing: Passing, inner: AbstractSet[tuple[str, str]], resolver: Resolver) -> Hop:
-    """What frames and traces say of it; `inner` are the (node, interface) that lie behind others."""
+def to_hop(passing: Passing, inner: Inner, resolver: Resolver) -> Hop:
+    """What frames and traces say of it; `inner` are the interfaces that lie behind others."""
     ins, outs, runs = passing.ins, passing.outs, passing.runs
     came = ins[_outermost(passing.node, ins, inner, 0)] if ins else None
     left = outs[_outermost(passing.node, outs, inner, -1)] if outs else None
@@ -76,12 +78,14 @@ def to_hop(passing: Passing, inner: AbstractSet[tuple[str, str]], resolver: Reso
         after = traced[-1].tuple if traced else before
     else:
         after = before if came is not None and left.packet is came.packet else left.packet.tuple
+    # Handed to a bridge of its own and sent by none of the ports: it has not left this namespace.
+    gone = left if left and inner.get((passing.node, left.frame.interface)) != "bridge" else None
     sightings = ins + outs
     numbers = [number for sighting in sightings for number in sighting.numbers]
     return Hop(
         passing.node,
         came.frame.interface if came else None,
-        left.frame.interface if left else None,
+        gone.frame.interface if gone else None,
         before,
         after,
         came.packet.ttl if came else None,
@@ -99,9 +103,9 @@ def to_hop(passing: Passing, inner: AbstractSet[tuple[str, str]], resolver: Reso
     )
 
 
-def inner_interfaces(interfaces: Iterable[Interface]) -> AbstractSet[tuple[str, str]]:
+def inner_interfaces(interfaces: Iterable[Interface]) -> Inner:
     """Devices inside a namespace: behind a bridge is a port, behind a tunnel the interface that carries it."""
-    return {(one.node, one.name) for one in interfaces if one.kind in ("bridge", "vxlan")}
+    return {(one.node, one.name): one.kind for one in interfaces if one.kind in ("bridge", "vxlan")}
 
 
 def rewrites(before: Tuple, after: Tuple) -> tuple[Literal["DNAT", "SNAT"], ...]:
@@ -113,7 +117,7 @@ def rewrites(before: Tuple, after: Tuple) -> tuple[Literal["DNAT", "SNAT"], ...]
     return ("SNAT",) if source else ()
 
 
-def _outermost(node: str, seen: list[Sighting], inner: AbstractSet[tuple[str, str]], end: Literal[0, -1]) -> int:
+def _outermost(node: str, seen: list[Sighting], inner: Inner, end: Literal[0, -1]) -> int:
     """Which sighting stands for the edge of the namespace: the first (0) or last (-1) that is not behind another."""
     if len(seen) == 1:
         return 0

@@ -247,6 +247,10 @@ def missing_route(case: Case, passage: Passage, hop: Hop) -> Reason | None:
         if not homes or reached or answer is None or case.role(one.node) != "node":
             continue
         if answer.is_default or answer.error in ("ENETUNREACH", "EHOSTUNREACH"):
+            lookup = f"route to {one.after.dst} in {one.node}: {answer.words}"
+            gone = gone_with_its_link(case, one, [hop_words(one), lookup]) if answer.error else None
+            if gone is not None:
+                return gone
             told = error_packet(case)
             after = passage.hops[passage.hops.index(one) + 1 :]
             return case.reason(
@@ -256,7 +260,7 @@ def missing_route(case: Case, passage: Passage, hop: Hop) -> Reason | None:
                 hop,
                 [
                     hop_words(one),
-                    f"route to {one.after.dst} in {one.node}: {answer.words}",
+                    lookup,
                     f"it went to {' and '.join(h.node for h in after)} instead" if after else "",
                     icmp_words(told[1]) if told else "",
                 ],

@@ -107,9 +107,12 @@ class Lab:
                 self.why(flow)
         return self.keep(check)
 
-    def check(self, name: str, passed: bool, expected: object, observed: object, evidence: Sequence[str] = ()) -> Check:
-        """A check of the script's own; `observed` and `evidence` say what was seen and where."""
-        return self.keep(Check(name, passed, str(expected), str(observed), tuple(evidence)))
+    def check(
+        self, name: str, passed: object, expected: object, observed: object, evidence: Sequence[object] | str = ()
+    ) -> Check:
+        """A check of the script's own: it holds when `passed` is true; `observed` and `evidence` say what was seen."""
+        lines = (evidence,) if isinstance(evidence, str) else tuple(map(str, evidence))
+        return self.keep(Check(str(name), bool(passed), str(expected), str(observed), lines))
 
     # Changing
 
@@ -310,13 +313,14 @@ class Lab:
             return self.prober.send_many(probes, window=WINDOW), ()
         except Unreachable:
             # Nothing was sent.  Finding out that nobody answers takes a second: each way is tried once.
-            ways = [(p.sender, p.destination, p.next_hop, p.source_address, p.interface) for p in probes]
-            tried = {
-                way: self.prober.why_not(probe) for way, probe in zip(reversed(ways), reversed(probes), strict=True)
-            }
-        results = {
-            n: self.prober.not_sent(p, tried[w]) for n, (w, p) in enumerate(zip(ways, probes, strict=True)) if tried[w]
-        }
+            tried: dict[tuple[str, ...], str] = {}
+            results: dict[int, ProbeResult] = {}
+            for number, probe in enumerate(probes):
+                way = (probe.sender, probe.destination, probe.next_hop, probe.source_address, probe.interface)
+                if way not in tried:
+                    tried[way] = self.prober.why_not(probe)
+                if tried[way]:
+                    results[number] = self.prober.not_sent(probe, tried[way])
         left = [number for number in range(len(probes)) if number not in results]
         barred = frozenset(results)
         for number, result in zip(left, self.prober.send_many([probes[n] for n in left], window=WINDOW), strict=True):

@@ -55,7 +55,10 @@ class RunOptions:
                 f"--nodes {self.nodes}: the scenario {terms.name} needs at least {terms.least_nodes} nodes: what it"
                 " shows happens between them"
             )
-        return self.cluster(terms.topology, terms.nodes)
+        try:
+            return self.cluster(terms.topology, terms.nodes)
+        except InputError as error:
+            raise InputError(f"{error} (for the scenario {terms.name})") from error
 
     def cluster(self, topology: str, nodes: int) -> ClusterOptions:
         """The cluster that these choices describe.  Raises InputError for a combination that can't be."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from hoplab.cluster.applying import apply
 from hoplab.cluster.cluster import Cluster
 from hoplab.cluster.options import ClusterOptions
-from hoplab.errors import CannotRunHere, HoplabError
+from hoplab.errors import CannotRunHere, HoplabError, InputError
 from hoplab.kube import convert
 from hoplab.kube.load import load_files
 from hoplab.kube.objects import Loaded
@@ -70,12 +70,19 @@ def run(
 
 
 def _require(script: scripts.Script) -> None:
-    """Raises CannotRunHere when a program that the scenario needs is nowhere on this machine."""
+    """Raises CannotRunHere when a program that the scenario needs is nowhere on this machine.
+
+    Raises InputError for one that no machine could have: --setup knows none of that name.
+    """
     if not script.needs:
         return
+    from hoplab.setup.programs import PROGRAMS
     from hoplab.setup.programs import find as find_program
 
+    known = [package.program for package in PROGRAMS]
     for name in script.needs:
+        if name not in known:
+            raise InputError(f"{script.path}: NEEDS: no program is called {name!r}; there are: {', '.join(known)}")
         if find_program(name) is None:
             raise CannotRunHere(
                 f"scenario {script.name} needs {name}, which is neither installed here nor unpacked in the project:"

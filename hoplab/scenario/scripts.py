@@ -8,6 +8,7 @@ nothing of a script runs before it was asked for.
 from __future__ import annotations
 
 import ast
+import inspect
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ def find(name: str, folder: Path = FOLDER) -> Path:
         path = Path(name)
         if not path.is_file():
             raise InputError(f"{name}: no such scenario script")
+        if not path.stem.strip("."):
+            raise InputError(f"{name}: a run's files go to a folder named after its script: give it a name before .py")
         return path
     for stem in (name, name.replace("-", "_")):
         path = folder / f"{stem}.py"
@@ -81,8 +84,8 @@ def _parse(path: Path) -> ast.Module:
         return ast.parse(path.read_text(encoding="utf-8"), str(path))
     except SyntaxError as error:
         raise InputError(f"{path}:{error.lineno}: {error.msg}: {(error.text or '').strip()}") from error
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{path}: can't be read as Python: {error}") from error
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"{path}: can't be read as Python: {error or type(error).__name__}") from error
 
 
 def terms(name: str, folder: Path = FOLDER) -> Terms:
@@ -93,7 +96,8 @@ def terms(name: str, folder: Path = FOLDER) -> Terms:
         if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
             try:
                 found[statement.targets[0].id] = ast.literal_eval(statement.value)
-            except ValueError:
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+                # No literal (ast.literal_eval): what it comes to is known when the script runs.
                 continue
     return _terms(found, path)
 
@@ -133,6 +137,7 @@ def load(name: str, folder: Path = FOLDER) -> Script:
     run = getattr(module, "run", None)
     if not callable(run):
         raise InputError(f"{path}: expected a function run(lab), found {'none' if run is None else repr(run)}")
+    _hold(run, path)
     own = _terms(module.__dict__, path)
     given = getattr(module, "MANIFESTS", [])
     if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
@@ -149,6 +154,20 @@ def load(name: str, folder: Path = FOLDER) -> Script:
         _names(module, "NEEDS", path),
         own,
     )
+
+
+def _hold(run: Callable[..., object], path: Path) -> None:
+    """Raises InputError for a `run` that could not be called with a lab, or would only make a coroutine of it."""
+    code = getattr(run, "__code__", None)
+    place = f"{path}:{code.co_firstlineno}" if code is not None and code.co_filename == str(path) else str(path)
+    if inspect.iscoroutinefunction(run) or inspect.isgeneratorfunction(run):
+        raise InputError(
+            f"{place}: run: expected a plain function, found one with async or yield, whose body never runs"
+        )
+    try:
+        inspect.signature(run).bind(None)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{place}: run: it is called with the lab alone, as run(lab): {error}") from error
 
 
 def _names(module: ModuleType, what: str, path: Path) -> tuple[str, ...]:

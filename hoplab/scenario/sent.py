@@ -9,7 +9,7 @@ from hoplab.cluster.node import NodeAgent, PodOnNode
 from hoplab.hops import leg_checks, verdict
 from hoplab.hops.findings import Check
 from hoplab.hops.reason import Reason
-from hoplab.hops.story import Flow, Outcome
+from hoplab.hops.story import Flow, Hop, Outcome
 from hoplab.probe.result import ProbeResult
 
 
@@ -23,6 +23,15 @@ class Seen:
     def nodes(self) -> tuple[str, ...]:
         """The namespaces that the first packet was seen in, in order."""
         return tuple(hop.node for hop in self.flow.forward)
+
+    def hop(self, node: str) -> Hop | None:
+        """The first packet's first passage through a namespace, None when it was not seen there."""
+        return next((hop for hop in self.flow.forward if hop.node == node), None)
+
+    @property
+    def last(self) -> Hop | None:
+        """The first packet's last passage, None when it was seen nowhere."""
+        return self.flow.forward[-1] if self.flow.forward else None
 
     def expect_outcome(self, outcome: Outcome, name: str = "") -> Check:
         """How the exchange ended, as the sender's interface saw it."""

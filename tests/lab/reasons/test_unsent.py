@@ -38,6 +38,11 @@ def test_a_pod_that_cannot_send_is_told_why_and_can_again_when_it_is_repaired(tm
         send("no route")
         by("10.1.1.77")
         send("nobody is the gateway")
+        with lab.beyond_the_model():
+            plain, tried = lab.prober.why_not, []
+            lab.prober.why_not = lambda probe: tried.append(probe) or plain(probe)
+            many = lab.host(f"pod/{where.asker}").send_many("10.1.1.78", 12, port=80)
+            del lab.prober.why_not
         by(before["gateway"])
         send("repaired")
         inside.run(["ip", "link", "set", "eth0", "down"])
@@ -46,9 +51,9 @@ def test_a_pod_that_cannot_send_is_told_why_and_can_again_when_it_is_repaired(tm
         inside.run(["ip", "link", "set", "eth0", "up"])
         by(before["gateway"])
         send("plugged in again")
-        return told, in_vain, lab.service(where.service).cluster_ip
+        return told, in_vain, lab.service(where.service).cluster_ip, [one.flow.reason for one in many], len(tried)
 
-    told, in_vain, address = in_lab(where, tmp_path, play)
+    told, in_vain, address, many, tried = in_lab(where, tmp_path, play)
     asker = f"pod/{where.asker}"
     for name in ("well", "repaired", "plugged in again"):
         assert told[name] == ("accepted", "", []), name
@@ -58,6 +63,9 @@ def test_a_pod_that_cannot_send_is_told_why_and_can_again_when_it_is_repaired(tm
         ("unplugged", "link-down", f"interface eth0 of {asker}"),
     ):
         assert told[name] == ("unanswered", "not sent", [(cause, asker, about, True, True, True)]), name
+    # That nobody answers is found out once for all of them.
+    assert many == [f"not sent: {asker}: nobody on eth0 answered for 10.1.1.78 within 1.0 s"] * 12
+    assert tried == 1
     # Silence is what an answer was waited for in; nobody waited here.
     assert not in_vain.passed
     assert "no frame shows" in in_vain.observed

@@ -147,6 +147,29 @@ def test_what_a_script_prints_is_not_in_the_json(tmp_path):
     assert done.stderr.split()[:3] == ["one", "two", "three"]
 
 
+def test_a_script_that_ends_the_process_has_not_passed(tmp_path):
+    text = '"""x"""\nimport os\ndef run(lab):\n    lab.check("x", True, 1, 1)\n    os._exit(0)\n'
+    done = lab("scenario", script(tmp_path, text), "-q", "--captures", tmp_path)
+    assert done.returncode == 1
+    assert "the run was ended before its verdict" in done.stderr
+
+
+def test_whatever_a_script_hands_to_a_check_the_json_has_the_promised_types(tmp_path):
+    text = (
+        '"""x"""\ndef run(lab):\n    lab.check("a", [1], None, 7, "one line")\n    lab.check("b", None, (), {}, [3])\n'
+    )
+    done = lab("scenario", script(tmp_path, text), "--json", "--captures", tmp_path)
+    assert done.returncode == 1
+    told = [
+        {k: check[k] for k in ("passed", "expected", "observed", "evidence")}
+        for check in json.loads(done.stdout)["checks"]
+    ]
+    assert told == [
+        {"passed": True, "expected": "None", "observed": "7", "evidence": ["one line"]},
+        {"passed": False, "expected": "()", "observed": "{}", "evidence": ["3"]},
+    ]
+
+
 def test_a_script_that_checks_nothing_has_not_passed(tmp_path):
     done = lab("scenario", script(tmp_path, '"""x"""\ndef run(lab):\n    pass\n'), "-q", "--captures", tmp_path)
     assert done.returncode == 1

@@ -113,8 +113,24 @@ class TestJUnit:
         assert "node2: 4 trace events lost" in told.text
 
     def test_a_run_that_failed_without_a_failed_check_is_an_error(self) -> None:
-        root = ET.fromstring(to_junit([replace(good_run(), passed=False, checks=())]))
+        report = replace(good_run(), passed=False, checks=(), problems=("the run came to no verdict; exit code 2",))
+        root = ET.fromstring(to_junit([report]))
         assert (root.get("tests"), root.get("errors")) == ("1", "1")
+        [error] = root.iter("error")
+        assert "exit code 2" in (error.text or "")
+
+    def test_cases_of_one_suite_have_different_names(self) -> None:
+        checks = tuple(Check("outcome", True, "", "") for _ in range(3))
+        root = ET.fromstring(to_junit([replace(good_run(), checks=checks)]))
+        assert [case.get("name") for case in root.iter("testcase")] == ["outcome", "outcome (2)", "outcome (3)"]
+
+    def test_what_viewers_look_for_is_there(self) -> None:
+        root = ET.fromstring(to_junit([replace(failed_run(), started_at=1_700_000_000.5)]))
+        suite = root.find("testsuite")
+        assert suite is not None
+        assert (suite.get("timestamp"), suite.get("skipped"), root.get("time")) == ("2023-11-14T22:13:20", "0", "0.400")
+        assert all(case.get("time") == "0.000" for case in root.iter("testcase"))
+        assert [failure.get("type") for failure in root.iter("failure")] == ["check"]
 
     def test_hostile_text_is_well_formed_xml(self) -> None:
         root = ET.fromstring(to_junit([hostile_run()]))

@@ -103,3 +103,34 @@ def test_terms_that_can_not_be(text: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"mine\.py: ") as caught:
         scripts.load(str(script))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("async def run(lab):\n    pass\n", "mine.py:2: run: expected a plain function"),
+        ("def run(lab):\n    yield\n", "mine.py:2: run: expected a plain function"),
+        ("def run():\n    pass\n", "mine.py:2: run: it is called with the lab alone, as run(lab)"),
+        ("def run(lab, more):\n    pass\n", "mine.py:2: run: it is called with the lab alone, as run(lab)"),
+        ("run = 7\n", "mine.py: expected a function run(lab), found 7"),
+    ],
+)
+def test_a_run_that_could_not_be_called_with_a_lab(text: str, words: str, tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text(f'"""x"""\n{text}')
+    with pytest.raises(InputError) as caught:
+        scripts.load(str(script))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["..py", "...py"])
+def test_a_script_without_a_name_would_leave_its_files_in_a_folder_of_others(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("def run(lab):\n    pass\n")
+    with pytest.raises(InputError, match=r"give it a name before \.py"):
+        scripts.find(f"{tmp_path}/{name}")
+
+
+def test_terms_that_are_no_literals_wait_until_the_script_runs(tmp_path: Path) -> None:
+    script = tmp_path / "mine.py"
+    script.write_text('"""x"""\nWITHOUT = {[1]: 2}\nNODES = 1 + 2\ndef run(lab):\n    pass\n')
+    assert scripts.terms(str(script)).without == {}
