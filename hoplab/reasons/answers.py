@@ -235,6 +235,12 @@ def _closed(case: Case, answer: Passage, came: str) -> Reason:
         f" ({open_ports})."
     )
     behind = case.chosen() or endpoint(arrived.after.dst, port)
+    if case.role(made.node) == "node" and not case.chosen():
+        evidence.append(f"rule trace in {made.node}: {len(arrived.rules)} rules met, none rewrote")
+        step = (
+            f"On {made.node}: is there a Service with this node port, and are its rules loaded (`iptables-save -t nat`,"
+            " `nft list ruleset`)?"
+        )
     return case.reason(
         "port-closed",
         made.node,

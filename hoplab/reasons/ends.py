@@ -8,7 +8,7 @@ ip_output.c, arp.c, net/bridge/br_forward.c.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from hoplab.hops.reason import Reason
@@ -53,7 +53,7 @@ def ended(case: Case) -> Reason | None:
     elif hop.node in case.holders(hop.after.dst):
         checks = (from_itself, no_way_back, no_neighbour, backlog_full, queue_full)
     elif case.role(hop.node) in ("pod", "client", "host"):
-        checks = (wrong_gateway, no_neighbour)
+        checks = (not_rewritten, wrong_gateway, no_neighbour)
     else:
         checks = (
             hairpin_off,
@@ -283,29 +283,8 @@ def _unroutable(case: Case, passage: Passage, hop: Hop, words: str) -> Reason:
         icmp_words(told[1]) if told else "",
         *counter_words(hop.node, case.grown(hop.node, "IpExt.InNoRoutes", "Icmp.OutDestUnreachs")),
     ]
-    unchanged = hop.after.dst == case.sent.dst and not passage.reply
-    if unchanged and not case.holders(hop.after.dst):
-        # A Service's address is rewritten by the first node that it meets, a balancer's by the balancer.
-        deciders = [h for role in ("node", "balancer") for h in passage.hops if case.role(h.node) == role]
-        if deciders:
-            where = deciders[0]
-            return case.reason(
-                "not-rewritten",
-                where.node,
-                f"no rule of {where.node} took {endpoint(case.sent.dst, case.sent.dport)}, an address that nobody"
-                " has: it was"
-                f" routed on as it was, to {hop.node}",
-                hop,
-                [
-                    *evidence,
-                    f"rule trace in {where.node}: {len(where.rules)} rules met, none rewrote",
-                    hop_words(where),
-                ],
-                f"On {where.node}: are its rules loaded (`iptables-save -t nat`, `nft list ruleset`), and is there a"
-                " Service"
-                " with this address and port?",
-                endpoint(case.sent.dst, case.sent.dport),
-            )
+    if (unchanged := not_rewritten(case, passage, hop, evidence)) is not None:
+        return unchanged
     if (gone := gone_with_its_link(case, hop, evidence)) is not None:
         return gone
     return case.reason(
@@ -316,6 +295,28 @@ def _unroutable(case: Case, passage: Passage, hop: Hop, words: str) -> Reason:
         evidence,
         f"On {hop.node}: `ip route get {hop.after.dst}`.",
         case.chosen() or hop.after.dst,
+    )
+
+
+def not_rewritten(case: Case, passage: Passage, hop: Hop, evidence: Sequence[str] = ()) -> Reason | None:
+    """It was for an address that nobody has, and no rule on its way made another one of it."""
+    if hop.after.dst != case.sent.dst or passage.reply or case.holders(hop.after.dst):
+        return None
+    # A Service's address is rewritten by the first node that it meets, a balancer's by the balancer.
+    deciders = [h for role in ("node", "balancer") for h in passage.hops if case.role(h.node) == role]
+    if not deciders:
+        return None
+    where = deciders[0]
+    return case.reason(
+        "not-rewritten",
+        where.node,
+        f"no rule of {where.node} took {endpoint(case.sent.dst, case.sent.dport)}, an address that nobody has: it was"
+        f" routed on as it was, to {hop.node}",
+        hop,
+        [*evidence, f"rule trace in {where.node}: {len(where.rules)} rules met, none rewrote", hop_words(where)],
+        f"On {where.node}: are its rules loaded (`iptables-save -t nat`, `nft list ruleset`), and is there a Service"
+        " with this address and port?",
+        endpoint(case.sent.dst, case.sent.dport),
     )
 
 

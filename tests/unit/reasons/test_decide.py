@@ -229,6 +229,31 @@ TABLE = {
         ),
         about="pod default/d",
     ),
+    "no route, since its cable is down": Row(
+        "link-down",
+        "node1",
+        lambda: syn(until("node1")),
+        replace(
+            HEALTHY,
+            links=tuple(replace(one, up=one.node != "node1") for one in LINKS),
+            routes=asked("node1", NODE1, CLIENT, "eth0", RouteAnswer("ENETUNREACH"))
+            | asked("node1", POD_D, CLIENT, "eth0", RouteAnswer("ENETUNREACH")),
+            addresses=tuple(one for one in ADDRESSES if one.node != "node1"),
+        ),
+        about="eth0",
+    ),
+    "given to a bridge of its own, and dropped before it came to a port": Row(
+        "rule",
+        "node2",
+        lambda: syn([*until("node2")[:-1], Stop("node2", ("eth0",), ("cni0",), rules=dropping("-j DROP"))]),
+        about="FORWARD",
+    ),
+    "no rule took it, and it went to somebody who forwards nothing": Row(
+        "not-rewritten",
+        "node1",
+        lambda: syn([Stop("client", outs=("eth0",)), Stop("node1", ("eth0",), ("vethe",)), Stop("pod/e", ("eth0",))]),
+        about="198.51.100.10",
+    ),
     "no route back": Row(
         "no-route",
         "pod/d",
