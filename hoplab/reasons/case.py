@@ -237,11 +237,25 @@ class Case:
             where,
             interface,
             frame,
-            lines,
-            next_step,
+            tuple(in_family(line, hop.after.dst) for line in lines),
+            in_family(next_step, hop.after.dst),
             decided,
-            experiment if experiment else "",
+            in_family(experiment, hop.after.dst),
         )
+
+
+_OF_IPV6 = (
+    ("`ip route", "`ip -6 route"),
+    ("`iptables", "`ip6tables"),
+    ("ICMP fragmentation needed", "ICMP packet too big"),
+)
+
+
+def in_family(text: str, address: str) -> str:
+    """Commands and words as they are for the family of an address: IPv6 has tools and errors of its own."""
+    for four, six in _OF_IPV6 if ":" in address else ():
+        text = text.replace(four, six)
+    return text
 
 
 def _fits(key: str, name: str) -> bool:

@@ -9,7 +9,7 @@ from hoplab.scenario.faults import manifest
 from tests.lab.scenario.labrun import in_sandbox
 
 
-def in_lab(where, tmp, play, fabric="routes", mode="iptables", given_nodes=()):
+def in_lab(where, tmp, play, fabric="routes", mode="iptables", given_nodes=(), **more):
     """What `play(lab)` returns in a lab that has everything which faults need."""
 
     def inside():
@@ -21,7 +21,7 @@ def in_lab(where, tmp, play, fabric="routes", mode="iptables", given_nodes=()):
 
         found = []
         proxy = ProxyConfig(mode=mode, cluster_cidrs=("10.1.0.0/16",))
-        options = ClusterOptions(fabric=fabric, proxy=proxy, given_nodes=given_nodes)
+        options = ClusterOptions(fabric=fabric, proxy=proxy, given_nodes=given_nodes, **more)
         loaded = load(manifest(where), "faults")
         in_cluster("scenario", "faults", options, loaded, tmp, lambda lab: found.append(play(lab)), zygote, crafter)
         return found[0]

@@ -14,7 +14,7 @@ from hoplab.hops.evidence import ConntrackEvent, Tuple
 from hoplab.hops.flow import flows
 from hoplab.hops.reason import CAUSES, Reason
 from hoplab.hops.sightings import read_frames
-from hoplab.reasons.case import Case
+from hoplab.reasons.case import Case, in_family
 from hoplab.reasons.decide import reasons
 from hoplab.reasons.facts import (
     AddressFact,
@@ -387,6 +387,19 @@ def test_a_healthy_exchange_has_no_reason() -> None:
     lab = Imaginary()
     exchange(lab)
     assert told(lab, HEALTHY) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "six"),
+    [
+        ("On node1: `ip route get X`", "On node1: `ip -6 route get X`"),
+        ("`iptables-save -t filter` or `nft list ruleset`", "`ip6tables-save -t filter` or `nft list ruleset`"),
+        ("let ICMP fragmentation needed pass", "let ICMP packet too big pass"),
+    ],
+)
+def test_commands_are_those_of_the_packets_family(text: str, six: str) -> None:
+    assert in_family(text, "10.1.1.2") == text
+    assert in_family(text, "fd00::2") == six
 
 
 def test_what_nothing_explains_says_which_experiment_would_tell() -> None:
