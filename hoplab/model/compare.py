@@ -108,8 +108,8 @@ _SEEN_AS = {
     "unhandled": ("accepted", "rejected", "dropped", "unanswered"),
 }
 """How each foretold outcome may look.  A drop by the routing leaves no trace, so nothing at all is seen of it; the
-kernel limits how often it tells of a refusal (ip_error in net/ipv4/route.c, icmp_ratelimit), so an answer may be
-missing; what no Service rule takes may be answered by whoever happens to have the address, refused, or vanish."""
+kernel limits how often it tells that there is no way (ip_error in net/ipv4/route.c), so an answer may be missing;
+what no Service rule takes may be answered by whoever happens to have the address, refused, or vanish."""
 
 
 def compare(

@@ -29,6 +29,10 @@ MACHINE_SYSCTLS: Mapping[str, str | int] = {
     # A router that sends a packet out where it came in would tell its sender to go another way the next time.
     "net.ipv4.conf.all.send_redirects": 0,
     "net.ipv4.conf.default.send_redirects": 0,
+    # The kernel tells one host of six refusals, then of one a second; here every one is to be seen.  Which types
+    # are limited: none; for IPv6 one that nobody uses, because an empty list can't be written.
+    "net.ipv4.icmp_ratemask": 0,
+    "net.ipv6.icmp.ratemask": 255,
     # A duplicate address check would make every IPv6 address wait a second.
     "net.ipv6.conf.all.accept_dad": 0,
     "net.ipv6.conf.default.accept_dad": 0,

@@ -185,6 +185,24 @@ def test_names_that_are_not_there_are_wrong_input(flow, expected, tmp_path):
     assert done.stdout == ""
 
 
+def test_every_refusal_of_many_at_once_is_seen(tmp_path):
+    """A kernel limits how often it tells one host of them, if nobody asks it not to."""
+    node = "{name: node1, address: 10.240.0.11, addresses: ['fd00:10:240::11'], podCIDR: 10.1.1.0/24}"
+    flows = "".join(
+        f"- {{name: '{number} {to}', from: client, to: '{to}:80/udp', via: node1, expect: {{outcome: rejected}}}}\n"
+        for number in range(10)
+        for to in ("10.0.0.5", "[fd00:10:96::5]")
+    )
+    service = SMALL.replace(
+        "{clusterIP: 10.0.0.5, ports: [{port: 80}]}",
+        "{clusterIP: 10.0.0.5, clusterIPs: [10.0.0.5, 'fd00:10:96::5'], ipFamilyPolicy: PreferDualStack,"
+        " ports: [{port: 80, protocol: UDP}]}",
+    )
+    done = check(written(tmp_path, f"nodes: [{node}]\n{service}{flows}"), "--json", "--captures", tmp_path)
+    assert [(c["name"], c["observed"]) for c in json.loads(done.stdout)["checks"] if not c["passed"]] == []
+    assert done.returncode == 0
+
+
 def test_nothing_runs_when_one_file_of_several_is_wrong(tmp_path):
     good = written(tmp_path, SMALL + "- {name: a, from: node1, to: svc/web, expect: {outcome: rejected}}\n")
     bad = written(tmp_path, "flows: 1\n", "bad.yaml")
