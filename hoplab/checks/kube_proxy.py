@@ -40,24 +40,27 @@ Tell = Callable[[Path, str], None]
 
 def proxy_config(given: Mapping[str, Any], problem: Tell) -> ProxyConfig:
     """The settings; what is wrong goes to `problem`, and then the usual ones come back (pure)."""
+    given = {key: value for key, value in given.items() if value is not None}
     cidr = given.get("clusterCIDR", CLUSTER_CIDR)
     try:
         return ProxyConfig(
-            mode=given.get("mode") or "iptables",
+            mode=given.get("mode", "iptables"),
             cluster_cidrs=tuple(each.strip() for each in cidr.split(",") if each.strip()),
-            masquerade_all=bool(given.get("masqueradeAll")),
+            masquerade_all=given.get("masqueradeAll", False),
             masquerade_bit=given.get("masqueradeBit", 14),
-            node_port_addresses=tuple(given.get("nodePortAddresses") or ()),
+            node_port_addresses=tuple(given.get("nodePortAddresses", ())),
             localhost_node_ports=given.get("localhostNodePorts", True),
-            service_ip_ranges=tuple(given.get("serviceCIDRs") or ()),
+            service_ip_ranges=tuple(given.get("serviceCIDRs", ())),
             min_sync_period_s=_seconds(("kubeProxy", "minSyncPeriod"), given, 0.0, problem),
-            conntrack=_conntrack(given.get("conntrack") or {}, problem),
-            kubernetes=given.get("kubernetes") or "1.33",
+            conntrack=_conntrack(given.get("conntrack", {}), problem),
+            kubernetes=given.get("kubernetes", "1.33"),
         )
     except InputError as error:
-        named, _, message = str(error).partition(": ")
-        path: Path = tuple(named.split(".")) if named.startswith("kubeProxy.") else ("kubeProxy",)
-        problem(path, message or named)
+        named, colon, message = str(error).partition(": ")
+        if colon and named.startswith("kubeProxy."):
+            problem(tuple(named.split(".")), message)
+        else:
+            problem(("kubeProxy", "kubernetes"), str(error))
         return ProxyConfig()
 
 
@@ -72,7 +75,7 @@ def _conntrack(given: Mapping[str, Any], problem: Tell) -> Conntrack:
         whole("tcpCloseWaitTimeout", usual.tcp_close_wait_timeout_s),
         whole("udpTimeout", usual.udp_timeout_s),
         whole("udpStreamTimeout", usual.udp_stream_timeout_s),
-        given.get("tcpBeLiberal", False),
+        bool(given.get("tcpBeLiberal")),
     )
 
 

@@ -15,16 +15,18 @@ from typing import Any
 
 from hoplab.checks.fields import FIELDS, OUTCOMES, WORDS
 from hoplab.checks.kube_proxy import proxy_config
+from hoplab.checks.nodes import given_nodes, ipv6_first, is_address, of_ipv6
 from hoplab.checks.spec import CheckFile, Expect, FlowSpec, Key, Place, Source, Step, Target
 from hoplab.checks.targets import split_port, target
 from hoplab.cluster.options import ClusterOptions
 from hoplab.dataplane.config import ProxyConfig, ProxyMode
+from hoplab.hops.words import endpoint
 from hoplab.kube.defaults import CLUSTER_SCOPED
 from hoplab.kube.load import load_documents, load_files, read_text
 from hoplab.kube.objects import KubeObject, Loaded
 from hoplab.kube.problems import ManifestError, Path, Problem, field_name
 from hoplab.kube.schema import check_fields, nearest
-from hoplab.kube.together import check_together, overlapping
+from hoplab.kube.together import check_together
 from hoplab.kube.types import Node
 from hoplab.kube.yaml_reader import Document, read_yaml
 
@@ -99,7 +101,7 @@ class _Parser:
             return empty
         for place, words in WORDS.items():
             self._word(place, words)
-        self._nodes = self._given_nodes()
+        self._nodes = given_nodes(self._data.get("nodes") or (), self._problem)
         options = self._options()
         loaded = self._loaded()
         steps = self._steps() if not self.problems else ()
@@ -126,55 +128,6 @@ class _Parser:
 
     # The cluster
 
-    def _given_nodes(self) -> tuple[Node, ...]:
-        nodes: list[Node] = []
-        for number, given in enumerate(self._data.get("nodes") or ()):
-            path: Path = ("nodes", number)
-            addresses = [("address", given["address"])] + [
-                ("addresses", each) for each in given.get("addresses") or () if each != given["address"]
-            ]
-            cidrs = list(dict.fromkeys([given["podCIDR"], *(given.get("podCIDRs") or ())]))
-            good = [self._address((*path, key), text) for key, text in addresses]
-            good += [self._network((*path, "podCIDR"), cidr) for cidr in cidrs]
-            for key in ("address", "podCIDR"):
-                if ":" in given[key]:
-                    more = "addresses" if key == "address" else "podCIDRs"
-                    self._problem((*path, key), f"every node has IPv4; put {given[key]} into {more}")
-            if any(node.name == given["name"] for node in nodes):
-                self._problem((*path, "name"), f"{given['name']} was given before")
-            if not all(good):
-                continue
-            taken = {a: node.name for node in nodes for a in (*node.addresses, *node.extra_addresses)}
-            for key, text in addresses:
-                if text in taken:
-                    self._problem((*path, key), f"{text} is an address of {taken[text]}")
-            # The API's InternalIPs: the first of each family; the others are the node's own, and it does not tell them.
-            first = given["address"]
-            second = next((t for _k, t in addresses if (":" in t) != (":" in first)), None)
-            internal = (first, second) if second else (first,)
-            labels = {"kubernetes.io/hostname": given["name"], **(given.get("labels") or {})}
-            extra = tuple(t for _k, t in addresses if t not in internal)
-            nodes.append(Node(given["name"], internal, extra, tuple(cidrs), labels))
-        for problem in overlapping(nodes):
-            self._problem(("nodes",), problem.message)
-        return tuple(nodes)
-
-    def _address(self, path: Path, text: str) -> bool:
-        try:
-            ipaddress.ip_address(text)
-        except ValueError:
-            self._problem(path, f"expected an IP address, found {text!r}")
-            return False
-        return True
-
-    def _network(self, path: Path, text: str) -> bool:
-        try:
-            ipaddress.ip_network(text)
-        except ValueError as error:
-            self._problem(path, f"expected a network such as 10.1.1.0/24, found {text!r} ({error})")
-            return False
-        return True
-
     def _options(self) -> ClusterOptions:
         balancer = self._data.get("balancer") or {}
         topology = self._data.get("topology") or "cloud"
@@ -190,9 +143,10 @@ class _Parser:
         via = any(isinstance(flow, Mapping) and flow.get("via") for flow in self._data.get("flows") or ())
         defaults = ClusterOptions()
         six = any(":" in address for node in self._nodes for address in node.addresses)
+        cidrs = (*defaults.service_cidrs, SERVICES6) if six else defaults.service_cidrs
         return replace(
             defaults,
-            service_cidrs=(*defaults.service_cidrs, SERVICES6) if six else defaults.service_cidrs,
+            service_cidrs=cidrs[::-1] if ipv6_first(self._nodes) else cidrs,
             topology=topology,
             nodes=len(self._nodes) or (1 if topology == "single" else defaults.nodes),
             fabric=self._data.get("fabric") or defaults.fabric,
@@ -208,7 +162,7 @@ class _Parser:
 
     def _proxy(self) -> ProxyConfig:
         def problem(path: Path, message: str) -> None:
-            if not any(each.field == field_name(path) for each in self.problems):
+            if not any(each.field.startswith(field_name(path)) for each in self.problems):
                 self._problem(path, message)
 
         return proxy_config(self._data.get("kubeProxy") or {}, problem)
@@ -238,7 +192,7 @@ class _Parser:
             self.problems += error.problems
             return ()
         self._warnings += loaded.warnings
-        return loaded.objects
+        return tuple(map(of_ipv6, loaded.objects)) if ipv6_first(self._nodes) else loaded.objects
 
     # Flows and changes
 
@@ -319,7 +273,10 @@ class _Parser:
     def _source(self, given: Any, path: Path) -> Source | None:
         if isinstance(given, str):
             return Source(given)
-        if self._fields(given, "from", path) or not self._address((*path, "address"), given["address"]):
+        if self._fields(given, "from", path):
+            return None
+        if not is_address(given["address"]):
+            self._problem((*path, "address"), f"expected an IP address, found {given['address']!r}")
             return None
         return Source(given["behind"], given["address"])
 
@@ -344,6 +301,9 @@ class _Parser:
             self._problem((*path, "outcome"), f"expected one of {', '.join(OUTCOMES)}, found {outcome!r}{hint}")
         if spread not in (True, False, "even"):
             self._problem((*path, "spread"), f"expected true, false or even, found {spread!r}")
+        for number, one in enumerate(endpoints):
+            if one in endpoints[:number]:
+                self._problem((*path, "endpoints"), f"{endpoint(*one)} is there twice")
         if "endpoints" in given and not given["endpoints"]:
             self._problem((*path, "endpoints"), "expected at least one; for a flow that nobody answers leave it out")
         if endpoints and outcome not in (None, "accepted"):

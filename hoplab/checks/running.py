@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hoplab.checks import spread
-from hoplab.checks.judge import judge, seen_all, uneven
+from hoplab.checks.judge import endpoints, judge, seen_all, uneven
 from hoplab.checks.spec import CheckFile, FlowSpec, Key, Step
 from hoplab.cluster.applying import apply
 from hoplab.cluster.node import NodeAgent
@@ -139,6 +139,8 @@ class _Run:
             if not address or (address, behind) in self._senders:
                 continue
             agent = lab.cluster.nodes.get(behind)
+            if agent is None:
+                self._named(spec, "from", behind)
             owner = self._owners().get(address, "")
             if owner and owner != behind and not (agent and owner in {r.namespace.name for r in agent.pods.values()}):
                 raise InputError(f"{spec.place}: {spec.name}: from: {address} can't be borrowed: {owner} has it")
@@ -276,6 +278,9 @@ class _Run:
         lab, source = self._lab, spec.source
         address, port = self._address(spec)
         borrowed = source.address
+        if borrowed and (":" in borrowed) != (":" in address):
+            where = f"{spec.place}: {spec.name}: from"
+            raise InputError(f"{where}: {borrowed} and {address}, where it sends to, are of different families")
         sender = self._senders[borrowed, source.name] if borrowed else self._named(spec, "from", source.name)
         if borrowed and sender.startswith("pod/") and not source.name.startswith("pod/"):
             borrowed = ""
@@ -322,9 +327,12 @@ class _Run:
                 sending.flows.append(sent.flow)
 
     def _spread(self, sending: _Sending) -> None:
-        """Go on until every endpoint was seen and there are counts enough, or none of them can be late by chance."""
+        """Go on until every endpoint was seen and there are counts enough, or none of them can be late by chance.
+
+        Not where somebody else answers, or nobody: the check of the endpoints fails by that alone.
+        """
         expect = sending.spec.expect
-        if expect.spread == "none":
+        if expect.spread == "none" or not endpoints(sending.flows, expect.endpoints).passed:
             return
         number = len(expect.endpoints)
         enough, most = spread.probes_to_see(number), spread.probes_to_see(number, spread.LEAST_SHARE)

@@ -25,6 +25,9 @@ def target(text: str) -> Target:
         return Target(rest.strip("[]"), 0, "icmp")
     if rest.startswith("svc/"):
         service, _, port_name = rest.partition(":")
+        if "/" in port_name:
+            wrong = port_name.rpartition("/")[2]
+            raise ValueError(f"{text!r}: expected a protocol ({', '.join(PROTOCOLS)}), found {wrong!r}")
         if not port_name.isdigit() and (port_name or ":" not in rest):
             return Target(service, 0, protocol, port_name)  # type: ignore[arg-type]
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def build_topology(options: ClusterOptions) -> Topo:
         "nodes": options.nodes,
         "way_out": "router" if options.mode == "passthrough" else "lb",
         "machines": [
-            {"name": node.name, "address": node.addresses[0], "podCIDR": node.pod_cidrs[0]}
+            {"name": node.name, "address": _ipv4(node.addresses), "podCIDR": _ipv4(node.pod_cidrs)}
             for node in options.given_nodes
         ],
         "client_beside": options.client_beside,
@@ -45,6 +46,11 @@ def build_topology(options: ClusterOptions) -> Topo:
         return maker(host=Machine, **settings)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def _ipv4(texts: Sequence[str]) -> str:
+    """The first IPv4 one: Mininet's own addresses are of that family."""
+    return next(text for text in texts if ":" not in text)
 
 
 def _load(name: str) -> Any:

@@ -56,6 +56,32 @@ def faults(text):
     return [str(problem) for problem in caught.value.problems]
 
 
+def test_what_is_null_is_not_given():
+    nothing = "{mode: null, clusterCIDR: null, masqueradeBit: null, localhostNodePorts: null, conntrack: null}"
+    flow = "flows: [{name: a, from: client, to: 'node1:80', expect: {outcome: unhandled}}]"
+    assert read(f"kubeProxy: {nothing}\n{flow}").options.proxy == read(flow).options.proxy
+
+
+def test_a_node_of_ipv6_has_ipv4_beside():
+    file = read("""
+        nodes:
+        - {name: a, address: "fd00:10:240::11", podCIDR: "fd00:10:1:1::/64"}
+        - {name: b, address: "fd00:10:240::12", addresses: [10.240.0.11],
+           podCIDR: "fd00:10:1:2::/64", podCIDRs: [10.9.0.0/24]}
+        objects:
+        - {apiVersion: v1, kind: Service, metadata: {name: s}, spec: {ports: [{port: 80}]}}
+        - {apiVersion: v1, kind: Service, metadata: {name: t}, spec: {clusterIP: 10.0.0.5, ports: [{port: 80}]}}
+        flows: [{name: f, from: a, to: "b:80", expect: {outcome: unhandled}}]
+    """)
+    first, second = file.options.given_nodes
+    assert first.addresses == ("fd00:10:240::11", "10.240.0.12")
+    assert first.pod_cidrs == ("10.1.1.0/24", "fd00:10:1:1::/64")
+    assert second.addresses == ("fd00:10:240::12", "10.240.0.11")
+    assert second.pod_cidrs == ("10.9.0.0/24", "fd00:10:1:2::/64")
+    assert file.options.service_cidrs == ("fd00:10:96::/112", "10.0.0.0/16")
+    assert [each.spec.get("ipFamilies") for each in file.loaded.objects] == [["IPv6"], None]
+
+
 def test_kube_proxys_settings():
     given = "minSyncPeriod: 250ms, conntrack: {tcpBeLiberal: true, tcpCloseWaitTimeout: 1m, udpStreamTimeout: 2m30s}"
     config = read(f"kubeProxy: {{{given}}}\nflows: [{FLOW}]").options.proxy
@@ -177,8 +203,44 @@ FLOW = '{name: a, from: client, to: "node1:80", expect: {outcome: rejected}}'
         ),
         (f"nodes: [{{name: a, address: 10.240.0.9, podCIDR: z}}]\nflows: [{FLOW}]", "nodes[0].podCIDR: expected a net"),
         (
-            f"nodes: [{{name: a, address: 'fd00::1', podCIDR: 10.1.1.0/24}}]\nflows: [{FLOW}]",
-            "nodes[0].address: every node has IPv4; put fd00::1 into addresses",
+            f"nodes: [{{name: a, address: 10.240.0.9, podCIDR: 'fd00:1::/64'}}]\nflows: [{FLOW}]",
+            "nodes[0].podCIDR: a node of IPv4 has pods of IPv4; put fd00:1::/64 into podCIDRs",
+        ),
+        (
+            f"nodes: [{{name: lb, address: 10.240.0.9, podCIDR: 10.1.1.0/24}}]\nflows: [{FLOW}]",
+            "nodes[0].name: lb is a",
+        ),
+        (
+            f"nodes: [{{name: A, address: 10.240.0.9, podCIDR: 10.1.1.0/24}}]\nflows: [{FLOW}]",
+            "nodes[0].name: found 'A'",
+        ),
+        (
+            f"nodes: [{{name: {'a' * 64}, address: 10.240.0.9, podCIDR: 10.1.1.0/24}}]\nflows: [{FLOW}]",
+            "nodes[0].name: expected at most 63 characters, as many as a host's name has, found 64",
+        ),
+        (
+            f"nodes: [{{name: a, address: 127.0.0.1, podCIDR: 10.1.1.0/24}}]\nflows: [{FLOW}]",
+            "nodes[0].address: expected an address by which everybody finds one machine, found 127.0.0.1",
+        ),
+        (
+            f"nodes: [{{name: a, address: 10.240.0.9, podCIDR: 10.1.1.0/31}}]\nflows: [{FLOW}]",
+            "nodes[0].podCIDR: expected room for a bridge and pods, 4 addresses at least, found 10.1.1.0/31",
+        ),
+        (
+            f"nodes: [{{name: a, address: 10.1.1.9, podCIDR: 10.1.1.0/24}}]\nflows: [{FLOW}]",
+            "nodes: 10.1.1.9 of a lies in the pod subnet of a",
+        ),
+        (
+            f"kubeProxy: {{kubernetes: '1.7', mode: nftables}}\nflows: [{FLOW}]",
+            "kubeProxy.kubernetes: kubernetes 1.7 has no nftables mode",
+        ),
+        (
+            "flows: [{name: a, from: client, to: 'x:1', expect: {endpoints: ['10.1.1.4:80', '10.1.1.4:80']}}]",
+            "flows[0].expect.endpoints: 10.1.1.4:80 is there twice",
+        ),
+        (
+            "flows: [{name: a, from: client, to: 'svc/x:80/http', expect: {outcome: rejected}}]",
+            "flows[0].to: 'svc/x:80/http': expected a protocol (tcp, udp, icmp), found 'http'",
         ),
         (f"manifests: [nothing.yaml]\nflows: [{FLOW}]", "checks/nothing.yaml: no such file"),
         ("flows: [{name: a}]", "flows[0].from: Required value"),
