@@ -72,11 +72,14 @@ def _write_page(path: Path, found: Comparison, runs: tuple[Document, Document], 
     from hoplab.cli.endings import say
     from hoplab.report.artifacts import ArtifactError, write_artifact
     from hoplab.report.diff import with_facts
-    from hoplab.report.page.document import BUDGET, trimmed
+    from hoplab.report.page.document import BUDGET, CHECKS_BUDGET, short, trimmed
     from hoplab.report.page.writing import page
 
     told = [
-        {**trimmed(with_facts(run, other), budget=BUDGET // 2), "folder": str(at.parent)}
+        {
+            **trimmed(with_facts(run, other), budget=BUDGET // 2, checks_budget=CHECKS_BUDGET // 2),
+            "folder": str(at.parent),
+        }
         for run, other, at in zip(runs, runs[::-1], paths, strict=True)
     ]
     more = {
@@ -84,7 +87,10 @@ def _write_page(path: Path, found: Comparison, runs: tuple[Document, Document], 
             "same": found.same,
             "ignored": list(found.ignored),
             "settings": [list(one) for one in found.settings],
-            "differences": [asdict(one) for one in found.differences[:200]],
+            "differences": [
+                {**asdict(one), **{side: short(getattr(one, side), 300) for side in ("where", "left", "right")}}
+                for one in found.differences[:100]
+            ],
             "count": len(found.differences),
         }
     }

@@ -49,12 +49,39 @@ _LATER: dict[str, Any] = {
     "reasons": [],
 }
 """Fields that a run of an earlier release has not got, with what stands for them."""
+_COUNTS: dict[Any, Any] = {str: int}
+_LATER_SHAPE: dict[str, Any] = {
+    "started": str,
+    "options": {str: str},
+    "timings_s": {str: (int, float)},
+    "spread": [{"title": str, "flows": int, "entered": _COUNTS, "answered": _COUNTS, "outcomes": _COUNTS}],
+    "topology": {"places": [{"name": str, "role": str, "host": str, "addresses": [str]}], "links": [[str]]},
+    "artifacts": {str: str},
+    "losses": [{"node": str, "source": str, "lost": int, "reason": str}],
+    "problems": [str],
+    "reasons": [{"cause": str, "node": str, "words": str}],
+}
 _FLOW_LATER: dict[str, Any] = {"passages": [], "conntrack": [], "legs": [], "reasons": [], "reason": "", "sender": ""}
+_FLOW_LATER_SHAPE: dict[str, Any] = {
+    "passages": [
+        {"label": str, "reply": bool, "retransmission": bool, "nodes": [str], "frames": [int], "time_ns": int}
+    ],
+    "conntrack": [{"node": str, "original": _TUPLE, "reply": _TUPLE}],
+    "reasons": [{"cause": str, "node": str, "words": str}],
+    "reason": str,
+    "sender": str,
+}
 _RULE_LATER = {"does": "", "object": "", "hook": "", "family": "", "comment": ""}
 _WORDS: dict[type, str] = {
     str: "a text", int: "a number", bool: "true or false", list: "a list", dict: "an object", float: "a number"
 }  # fmt: skip
 _HOP_LATER: dict[str, Any] = {"mac_in": None, "mac_out": None, "tunnel": "", "switches": [], "path": []}
+_HOP_LATER_SHAPE: dict[str, Any] = {
+    "tunnel": str,
+    "switches": [str],
+    "path": [str],
+    "rules": [dict.fromkeys(_RULE_LATER, str)],
+}
 
 
 def find_run(name: str, captures: Path) -> Path:
@@ -87,6 +114,7 @@ def read_run(path: Path) -> Document:
     for name, default in _LATER.items():
         if not isinstance(document.setdefault(name, default), type(default)):
             raise InputError(f"{path}: {name}: expected {_name(type(default))}")
+    _hold(document, _LATER_SHAPE, str(path))
     for number, flow in enumerate(document["flows"]):
         _complete(flow, f"{path}: flows[{number}]")
     return document
@@ -96,6 +124,7 @@ def _complete(flow: Document, where: str) -> None:
     for name, default in _FLOW_LATER.items():
         if not isinstance(flow.setdefault(name, default), type(default)):
             raise InputError(f"{where}.{name}: expected {_name(type(default))}")
+    _hold(flow, _FLOW_LATER_SHAPE, where)
     for way in ("forward", "reply"):
         for hop in flow[way]:
             for name, value in _HOP_LATER.items():
@@ -103,17 +132,21 @@ def _complete(flow: Document, where: str) -> None:
             for rule in hop["rules"]:
                 for name in _RULE_LATER:
                     rule.setdefault(name, "")
+            _hold(hop, _HOP_LATER_SHAPE, f"{where}.{way}")
     for number, leg in enumerate(flow["legs"]):
         _hold(leg, {**_WAYS, "leg": int}, f"{where}.legs[{number}]")
         _complete(leg, f"{where}.legs[{number}]")
 
 
 def _hold(value: Any, shape: Any, where: str) -> None:
-    """Hold a value against a shape: a type, several in a tuple, a list of one shape, a mapping of shapes."""
+    """Hold a value against a shape: a type, several in a tuple, a list of one shape, a mapping of shapes.
+
+    A mapping whose one key is `str` has any names, and values of that shape.
+    """
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             raise InputError(f"{where}: expected an object, found {_name(type(value))}")
-        for key, inner in shape.items():
+        for key, inner in dict.fromkeys(value, shape[str]).items() if str in shape else shape.items():
             if key not in value:
                 raise InputError(f"{where}: {key} is missing")
             _hold(value[key], inner, f"{where}: {key}" if ": " not in where else f"{where}.{key}")

@@ -82,7 +82,8 @@ function checkNode(check, run, walk, open) {
 function checks(run, side, walk) {
   const id = `checks-${side || "a"}`;
   const more = run.checks_made - run.checks.length;
-  return el("section", { class: "part", "aria-labelledby": id }, el("h2", { id }, `${side ? `Run ${side}: c` : "C"}hecks: ${run.checks_held === run.checks_made && run.checks_made ? "all hold" : `${run.checks_held} of ${run.checks_made} hold`}`), el("ul", { class: "checks" }, run.checks.map((check) => checkNode(check, run, walk, false))), more > 0 && el("p", {}, `${more} more checks, all of which hold, are in run.json.`));
+  const failed = run.checks_made - run.checks_held - run.checks.filter((check) => !check.passed).length;
+  return el("section", { class: "part", "aria-labelledby": id }, el("h2", { id }, `${side ? `Run ${side}: c` : "C"}hecks: ${run.checks_held === run.checks_made && run.checks_made ? "all hold" : `${run.checks_held} of ${run.checks_made} hold`}`), el("ul", { class: "checks" }, run.checks.map((check) => checkNode(check, run, walk, false))), more > 0 && el("p", {}, `${count(more, "more check")}${failed ? "" : ", all of which hold,"} ${more === 1 ? "is" : "are"} in run.json.`));
 }
 
 // Who got how many of equal flows: bars, and the same numbers as a table.

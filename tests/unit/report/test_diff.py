@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
 from hoplab.errors import InputError
-from hoplab.report.diff import compare
+from hoplab.report.diff import compare, with_facts
 from hoplab.report.diff_text import print_comparison
 from hoplab.report.json_report import to_document
+from hoplab.report.page.document import trimmed
+from hoplab.report.page.writing import page
 from hoplab.report.reading import find_run, read_run
 from hoplab.report.run import Place, RunReport, Topology
 from tests.unit.report.runs import EXPLAIN, failed_run, good_run, hostile_run
@@ -221,7 +225,13 @@ def test_a_place_that_got_none_of_many_flows(tmp_path: Path) -> None:
     def spread(answered: dict[str, int]) -> Callable[[dict[str, Any]], None]:
         def change(document: dict[str, Any]) -> None:
             document["spread"] = [
-                {"title": "client to x", "flows": sum(answered.values()), "entered": {}, "answered": answered}
+                {
+                    "title": "client to x",
+                    "flows": sum(answered.values()),
+                    "entered": {},
+                    "answered": answered,
+                    "outcomes": {},
+                }
             ]
 
         return change
@@ -231,6 +241,47 @@ def test_a_place_that_got_none_of_many_flows(tmp_path: Path) -> None:
     assert differences(left, read(good_run(), tmp_path, spread({"pod/a": 40}))) == [
         ("equal flows, client to x", "who answered", "pod/a, pod/b", "pod/a")
     ]
+
+
+def places_in(data: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value of a document."""
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [at, *(place for key, value in inner for place in places_in(value, (*at, key)))]
+
+
+VALUES = st.sampled_from([None, 7, -1, 1.5, True, "x", [], {}, [7], ["x"], [{}], [None], {"a": 1}, {"a": "b"}])
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_an_editor_did_to_a_run_it_is_compared_or_refused(data: st.DataObject, tmp_path: Path) -> None:
+    whole = read(good_run(), tmp_path, with_the_rest)
+    place = data.draw(st.sampled_from(places_in(whole)[1:]))
+
+    def change(document: dict[str, Any]) -> None:
+        with_the_rest(document)
+        inner: Any = document
+        for key in place[:-1]:
+            inner = inner.get(key, {}) if isinstance(inner, dict) else inner[key]
+        if isinstance(inner, list) or place[-1] in inner:
+            inner[place[-1]] = data.draw(VALUES)
+
+    try:
+        other = read(good_run(), tmp_path, change)
+    except InputError:
+        # Which field is wrong, it says; that this is so for each, TestReading holds.
+        return
+    told(whole, other)
+    page("diff", "two", [trimmed(with_facts(other, whole)), trimmed(whole)])
+
+
+def with_the_rest(document: dict[str, Any]) -> None:
+    """What a run has that went wrong: reasons, losses, counted flows."""
+    counts = {"pod/d": 20}
+    document["spread"] = [{"title": "t", "flows": 20, "entered": counts, "answered": counts, "outcomes": counts}]
+    document["reasons"] = [{"cause": "ttl", "node": "node1", "words": "w"}]
+    document["flows"][0]["reasons"] = list(document["reasons"])
+    document["losses"] = [{"node": "node1", "source": "trace", "lost": 1, "reason": ""}]
 
 
 def told(left: dict[str, Any], right: dict[str, Any], width: int = 80) -> str:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hoplab.hops.findings import Check
 from hoplab.report.json_report import to_document
 from hoplab.report.page.document import BUDGET, page_document, trimmed
 from hoplab.report.page.writing import embedded, page
@@ -94,6 +95,30 @@ def test_hundreds_of_flows_find_no_room_and_the_page_says_so() -> None:
     # What went wrong is never what is left out, and each way is there once at least.
     assert {flow["outcome"] for flow in run["flows"]} == {"accepted", "dropped"}
     assert [flow["number"] for flow in run["flows"]] == sorted(flow["number"] for flow in run["flows"])
+
+
+def test_however_much_its_checks_say_it_stays_small_and_shows_what_failed_first() -> None:
+    long = "x" * 5_000
+    checks = tuple(Check(f"{n} {long}", n % 3 > 0, long, long, (long,) * 50) for n in range(300))
+    run = replace(good_run(), passed=False, checks=checks, problems=(long,) * 500)
+    text = made(run)
+    assert len(text) < 400_000
+    [told] = Elements(text).data()["runs"]
+    assert (told["checks_made"], told["checks_held"]) == (300, 200)
+    shown = [check["passed"] for check in told["checks"]]
+    assert 0 < len(shown) < 300
+    assert shown.count(False) > shown.count(True)
+
+
+def test_one_exchange_of_very_many_packets_is_told_by_its_beginning() -> None:
+    run = good_run()
+    flow = replace(run.flows[0], passages=run.flows[0].passages * 300)
+    text = made(replace(run, flows=(flow,)))
+    assert len(text) < 400_000
+    [told] = Elements(text).data()["runs"]
+    [only] = told["flows"]
+    assert len(only["forward"]) == 5
+    assert 0 < len(only["passages"]) < len(flow.passages)
 
 
 def test_hundreds_of_checks_keep_the_failed_ones() -> None:
