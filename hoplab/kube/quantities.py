@@ -7,7 +7,10 @@ Source: apimachinery's pkg/api/resource/{quantity,suffix}.go.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 SAY_FORMAT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
 SAY_NUMBER = "unable to parse numeric part of quantity"
@@ -23,6 +26,8 @@ _TWOS = {f"{letter}i": 10 * power for power, letter in enumerate("KMGTPE", 1)}
 
 def parse(given: str | int | float) -> Fraction:
     """The amount.  Raises ValueError in the API server's words."""
+    from fractions import Fraction  # Few manifests have an amount; a run without one need not wait for this.
+
     parts = _PARTS.match(str(given)[: LONGEST + 1])
     if parts is None or len(parts[0]) > LONGEST:
         raise ValueError(SAY_FORMAT)
