@@ -109,6 +109,12 @@ _POD_FREE = ("activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeco
 def forbidden_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(field, message in the API server's words) of what an update changes and may not; both documents defaulted."""
     kind, old, new = after["kind"], before.get("spec") or {}, after.get("spec") or {}
+    if before["metadata"].get("deletionTimestamp"):
+        added = set(after["metadata"].get("finalizers") or ()) - set(before["metadata"].get("finalizers") or ())
+        if added:
+            shown = ", ".join(json.dumps(each) for each in sorted(added))
+            why = "no new finalizers can be added if the object is being deleted, found new finalizers"
+            yield "metadata.finalizers", forbidden(f"{why} []string{{{shown}}}")
     if kind in ("Deployment", "ReplicaSet", "DaemonSet"):
         yield from _fixed(old, new, "selector")
     elif kind == "StatefulSet" and _rest(old, _STATEFUL) != _rest(new, _STATEFUL):

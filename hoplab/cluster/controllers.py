@@ -46,6 +46,8 @@ class Controllers:
         self.forgiving = False
         """Tell of an object that can't be worked on by an Event, instead of raising."""
         self._collected = 0
+        self._nodes: set[str] = set()
+        self._nodes_seen = -1
         self._scheduled = -1
         self._all = (
             _Controller("deployment-controller", "Deployment", ("ReplicaSet", "Pod"), self._deployment),
@@ -59,6 +61,8 @@ class Controllers:
     def run(self) -> bool:
         """One round of all of them; whether anything was written."""
         before = self._store.version
+        if self.forgiving:
+            self._abandon()
         self._collect()
         for controller in self._all:
             self._run(controller)
@@ -157,13 +161,14 @@ class Controllers:
             with suppress(Conflict, NotFound):
                 self._store.update(obj)
 
-    def _delete(self, objects: Sequence[KubeObject], *, foreground: bool = False) -> None:
+    def _delete(self, objects: Sequence[KubeObject], *, foreground: bool = False, grace: int | None = None) -> None:
         for obj in objects:
             with suppress(Conflict, NotFound):
                 delete(
                     self._store,
                     *(obj.kind, obj.meta.name, obj.meta.namespace),
                     now=self._clock(),
+                    grace=grace,
                     propagation="Foreground" if foreground else "Background",
                     uid=obj.meta.uid,
                 )
@@ -187,6 +192,21 @@ class Controllers:
             if found.update:
                 # An owner that was taken out of its dependents can go now, and none of these writes is a deletion.
                 self._collected = -1
+
+    def _abandon(self) -> None:
+        """Pods of a node that is no more go (pkg/controller/podgc, gcOrphaned).
+
+        At once: a cluster waits for 40 seconds, since a node might come back, and here none does.
+        """
+        version = self._store.version_of("Node")
+        if version == self._nodes_seen:
+            return
+        there = {node.meta.name for node in self._store.each("Node")}
+        for name in self._nodes - there:
+            for pod in self._store.each("Pod"):
+                if pod.spec.get("nodeName") == name:
+                    self._delete([pod], grace=0)
+        self._nodes_seen, self._nodes = version, there
 
     def _schedule(self) -> None:
         """Pods without a node get one, in the order of their creation."""

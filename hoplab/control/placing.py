@@ -98,6 +98,8 @@ class Board:
 
     def place(self, pod: KubeObject) -> tuple[str, str]:
         """The pod's node and '', or '' and why there is none: '0/2 nodes are available: ...'."""
+        if not self._nodes:
+            return "", "no nodes available to schedule pods"
         reasons = Counter(fits(pod.spec, node) for node in self._nodes)
         fitting = [node.meta.name for node in self._nodes if not fits(pod.spec, node)]
         if not fitting:

@@ -112,6 +112,15 @@ def phase(runs: Sequence[ContainerRun], policy: str, before: str, initial: Seque
     return "Failed" if policy == "Never" else "Running"
 
 
+_IN_ORDER = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+
+
+def _place(condition: Mapping[str, Any]) -> int:
+    """Where a kubelet writes a condition; those of others stand behind its own."""
+    kind = str(condition.get("type"))
+    return _IN_ORDER.index(kind) if kind in _IN_ORDER else len(_IN_ORDER)
+
+
 def status(
     pod: KubeObject,
     runs: Sequence[ContainerRun],
@@ -150,7 +159,7 @@ def status(
     conditions = with_condition(conditions, "PodScheduled", True, now)
     made: dict[str, Any] = {
         "phase": now_phase,
-        "conditions": [{"lastProbeTime": None, **each} for each in conditions],
+        "conditions": [{"lastProbeTime": None, **each} for each in sorted(conditions, key=_place)],
         "hostIP": host_ips[0],
         "hostIPs": [{"ip": ip} for ip in host_ips],
         "podIP": ips[0],

@@ -274,3 +274,18 @@ def test_patches_that_are_none(api, media, body, told):
     api.ask("POST", f"{DEFAULT}/configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}})
     data = json.dumps(body).encode()
     assert str(api.refused("PATCH", f"{DEFAULT}/configmaps/x", data, f"application/{media}+json")) == told
+
+
+def test_an_object_that_is_being_deleted_takes_no_new_finalizer(api):
+    held = {"name": "x", "finalizers": ["example.org/hold"]}
+    api.ask("POST", f"{DEFAULT}/configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": held})
+    api.ask("DELETE", f"{DEFAULT}/configmaps/x")
+    patch = {"metadata": {"finalizers": ["example.org/hold", "example.org/more"]}}
+    refused = api.refused("PATCH", f"{DEFAULT}/configmaps/x", patch, "application/merge-patch+json")
+    assert str(refused) == (
+        'ConfigMap "x" is invalid: metadata.finalizers: Forbidden: no new finalizers can be added if the object is'
+        ' being deleted, found new finalizers []string{"example.org/more"}'
+    )
+    patch = {"metadata": {"finalizers": None}}
+    api.ask("PATCH", f"{DEFAULT}/configmaps/x", patch, "application/merge-patch+json")
+    assert api.refused("GET", f"{DEFAULT}/configmaps/x").code == 404

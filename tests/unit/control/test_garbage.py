@@ -74,6 +74,22 @@ def test_an_object_that_names_no_living_owner_goes_when_it_is_looked_behind() ->
         cluster.store.get("ConfigMap", "left")
 
 
+def test_pods_of_a_node_that_is_no_more_go_and_are_made_anew_elsewhere() -> None:
+    cluster = Imaginary(nodes=2)
+    cluster.controllers.forgiving = True
+    cluster.apply(workload("Deployment", replicas=4))
+    cluster.settle()
+    assert {pod.spec["nodeName"] for pod in cluster.pods()} == {"node1", "node2"}
+    cluster.store.delete("Node", "node2", "")
+    cluster.settle()
+    assert [pod.spec["nodeName"] for pod in cluster.pods()] == ["node1"] * 4
+    cluster.store.delete("Node", "node1", "")
+    cluster.settle()
+    assert [pod.spec.get("nodeName") for pod in cluster.pods()] == [None] * 4
+    told = {event.document["message"] for event in cluster.store.each("Event")}
+    assert "no nodes available to schedule pods" in told
+
+
 def config(name: str, namespace: str = "default", **metadata: Any) -> Any:
     meta = {"name": name, "namespace": namespace, **metadata}
     return load_document({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta}, "test")
