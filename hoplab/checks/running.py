@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hoplab.checks import spread
 from hoplab.checks.judge import endpoints, judge, seen_all, uneven
+from hoplab.checks.names import Names
 from hoplab.checks.spec import CheckFile, FlowSpec, Key, Step
 from hoplab.cluster.applying import apply
 from hoplab.cluster.node import NodeAgent
@@ -104,7 +105,7 @@ class _Sending:
 
 class _Run:
     def __init__(self, file: CheckFile, lab: Lab) -> None:
-        self._file, self._lab = file, lab
+        self._file, self._lab, self._names = file, lab, Names(lab)
         self._objects = {each.key: each for each in file.loaded.objects}
         self._senders: dict[tuple[str, str], str] = {}
 
@@ -140,8 +141,8 @@ class _Run:
                 continue
             agent = lab.cluster.nodes.get(behind)
             if agent is None:
-                self._named(spec, "from", behind)
-            owner = self._owners().get(address, "")
+                self._names.named(spec, "from", behind)
+            owner = self._names.owners().get(address, "")
             if owner and owner != behind and not (agent and owner in {r.namespace.name for r in agent.pods.values()}):
                 raise InputError(f"{spec.place}: {spec.name}: from: {address} can't be borrowed: {owner} has it")
             if ipaddress.ip_address(address).is_loopback:
@@ -179,7 +180,7 @@ class _Run:
         """Have answers to an address that lies behind the client or a pod find their way."""
         lab, behind = self._lab, spec.source.name
         if behind.startswith("pod/"):
-            pod = self._named(spec, "from", behind)
+            pod = self._names.named(spec, "from", behind)
             agent = next(a for a in lab.cluster.nodes.values() if any(r.namespace.name == pod for r in a.pods.values()))
             via = next(r.ips[0] for r in agent.pods.values() if r.namespace.name == pod)
             agent.machine.netlink.route(f"{address}/{_bits(address)}", via=via)
@@ -203,59 +204,8 @@ class _Run:
                 if ipaddress.ip_address(ingress.ip) not in network:
                     cluster.reach.by_balancer(ingress.ip)
             for address in service.external_ips:
-                if address not in self._owners():
+                if address not in self._names.owners():
                     cluster.reach.by_first_node(address)
-
-    def _named(self, spec: FlowSpec, what: str, name: str) -> str:
-        """The namespace that a name or address of the file means.  Raises InputError."""
-        lab = self._lab
-        if name in lab.namespaces and lab.namespaces[name].role != "switch":
-            return name
-        if name.startswith("pod/"):
-            namespace, _, pod = name.removeprefix("pod/").rpartition("/")
-            try:
-                return lab.pod(pod, namespace or "default").namespace.name
-            except InputError as error:
-                raise InputError(f"{spec.place}: {spec.name}: {what}: {error}") from error
-        if name in (owners := self._owners()):
-            return owners[name]
-        known = ", ".join(n for n, ns in lab.namespaces.items() if ns.role != "switch")
-        raise InputError(f"{spec.place}: {spec.name}: {what}: the lab has no {name!r}; it has {known}")
-
-    def _owners(self) -> dict[str, str]:
-        """Address -> the namespace that has it: machines and pods."""
-        cluster = self._lab.cluster
-        found = {ip: r.namespace.name for r in cluster.running() for ip in r.ips}
-        for agent in cluster.nodes.values():
-            found |= dict.fromkeys((*agent.node.addresses, *agent.node.extra_addresses), agent.name)
-        for machine in cluster.net.hosts:
-            found.setdefault(str(machine.params["ip"]).partition("/")[0], machine.name)
-        return found
-
-    def _address(self, spec: FlowSpec) -> tuple[str, int]:
-        """Address and port that a flow goes to.  Raises InputError."""
-        name, port, lab = spec.to.name, spec.to.port, self._lab
-        try:
-            return str(ipaddress.ip_address(name)), port
-        except ValueError:
-            pass
-        if name.startswith("svc/"):
-            namespace, _, service = name.removeprefix("svc/").rpartition("/")
-            try:
-                found = lab.service(service, namespace or "default", spec.to.port_name or (str(port) if port else ""))
-                cluster_ip, number = found.cluster_ip, found.port.port
-            except InputError as error:
-                raise InputError(f"{spec.place}: {spec.name}: to: {error}") from error
-            if cluster_ip in ("", "None"):
-                raise InputError(f"{spec.place}: {spec.name}: to: Service {service} has no cluster IP to send to")
-            return cluster_ip, number
-        where = self._named(spec, "to", name)
-        return next(address for address, owner in self._addresses_of(where)), port
-
-    def _addresses_of(self, namespace: str) -> list[tuple[str, str]]:
-        owners = [(address, owner) for address, owner in self._owners().items() if owner == namespace]
-        agent = self._lab.cluster.nodes.get(namespace)
-        return [(agent.node.addresses[0], namespace)] if agent else owners
 
     # Sending
 
@@ -276,12 +226,12 @@ class _Run:
 
     def _sending(self, spec: FlowSpec) -> _Sending:
         lab, source = self._lab, spec.source
-        address, port = self._address(spec)
         borrowed = source.address
+        sender = self._senders[borrowed, source.name] if borrowed else self._names.named(spec, "from", source.name)
+        address, port = self._names.address(spec, sender)
         if borrowed and (":" in borrowed) != (":" in address):
             where = f"{spec.place}: {spec.name}: from"
             raise InputError(f"{where}: {borrowed} and {address}, where it sends to, are of different families")
-        sender = self._senders[borrowed, source.name] if borrowed else self._named(spec, "from", source.name)
         if borrowed and sender.startswith("pod/") and not source.name.startswith("pod/"):
             borrowed = ""
         next_hop, interface = self._via(spec, sender, address) if spec.via else ("", "")
@@ -296,7 +246,7 @@ class _Run:
             interface=interface,
             deadline_s=1.0 if _answered(spec) or spec.expect.outcome in (None, "rejected") else NOT_WAITING_S,
         )
-        hops = tuple(self._named(spec, "hops", name) for name in spec.expect.hops)
+        hops = tuple(self._names.named(spec, "hops", name) for name in spec.expect.hops)
         vips = {i.ip for service in lab.cluster.objects.services.values() for i in service.load_balancer_ingress}
         choice = len(spec.expect.endpoints) != 1 or (address in vips and not spec.via)
         return _Sending(spec, probe, hops, choice)

@@ -185,6 +185,56 @@ def test_names_that_are_not_there_are_wrong_input(flow, expected, tmp_path):
     assert done.stdout == ""
 
 
+NAMED = """
+nodes:
+- {name: node1, address: 10.240.0.11, addresses: ["fd00:10:240::11"], podCIDR: 10.1.1.0/24, podCIDRs: ["fd00:1:1::/64"]}
+- {name: node2, address: 10.240.0.12, addresses: ["fd00:10:240::12"], podCIDR: 10.1.2.0/24, podCIDRs: ["fd00:1:2::/64"]}
+kubeProxy: {clusterCIDR: "10.1.0.0/16,fd00:1::/32"}
+objects:
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: d, labels: {app: d}, annotations: {hoplab.dev/ip: 10.1.2.9}}
+  spec: {nodeName: node2, containers: [{name: c, image: agnhost}]}
+- apiVersion: v1
+  kind: Service
+  metadata: {name: d}
+  spec:
+    type: LoadBalancer
+    clusterIP: 10.0.0.5
+    selector: {app: d}
+    ipFamilyPolicy: RequireDualStack
+    ports:
+    - {name: a, port: 80, targetPort: 8080, nodePort: 30080}
+    - {name: b, port: 53, targetPort: 8081, protocol: UDP}
+  status: {loadBalancer: {ingress: [{ip: 198.51.100.9}]}}
+flows:
+- {name: outside, from: client, to: svc/d:80,
+   expect: {endpoints: [10.1.2.9:8080], hops: [client, lb, node1, node2, pod/d]}}
+- {name: its UDP port, from: client, to: svc/d/udp, expect: {endpoints: [10.1.2.9:8081], masqueraded: true}}
+- {name: by a node, from: client, to: svc/d:80, via: node1, expect: {endpoints: [10.1.2.9:8080], masqueraded: true}}
+- {name: inside, from: node1, to: svc/d:80, expect: {endpoints: [10.1.2.9:8080], masqueraded: true}}
+- {name: IPv6, from: {address: "fd00:1:1::99", behind: node1}, to: svc/d:80,
+   expect: {outcome: accepted, masqueraded: false}}
+- {name: a node's IPv6, from: {address: "2001:db8:203::99", behind: client}, to: node1:30080, via: node1,
+   expect: {outcome: accepted, masqueraded: true}}
+"""
+
+
+def test_a_name_means_the_address_by_which_its_sender_finds_it(tmp_path):
+    done = check(written(tmp_path, NAMED), "--json", "--captures", tmp_path)
+    document = json.loads(done.stdout)
+    assert [(c["name"], c["observed"]) for c in document["checks"] if not c["passed"]] == []
+    sent = [flow["forward"][0]["before"] for flow in document["flows"]]
+    assert [(there["dst"], there["dport"]) for there in sent[:4]] == [
+        ("198.51.100.9", 80),
+        ("198.51.100.9", 53),
+        ("10.0.0.5", 80),
+        ("10.0.0.5", 80),
+    ]
+    assert sent[5]["dst"] == "fd00:10:240::11"
+    assert ":" in sent[4]["dst"]
+
+
 def test_every_refusal_of_many_at_once_is_seen(tmp_path):
     """A kernel limits how often it tells one host of them, if nobody asks it not to."""
     node = "{name: node1, address: 10.240.0.11, addresses: ['fd00:10:240::11'], podCIDR: 10.1.1.0/24}"
