@@ -24,7 +24,7 @@ from hoplab.kube.formats import invalid
 from hoplab.kube.objects import KubeObject
 from hoplab.kube.problems import ManifestError, Problem, field_name
 from hoplab.kube.store import Forbidden, NotFound, Store, resource_of
-from hoplab.kube.together import outside, problem_at
+from hoplab.kube.together import held, outside, problem_at
 from hoplab.kube.types import Service
 
 LOST_NODES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
@@ -141,13 +141,18 @@ def _service(
         if virtual and now.cluster_ips[:1] and old.cluster_ips[:1] and now.cluster_ips[0] != old.cluster_ips[0]:
             _refuse(obj, ("spec", "clusterIPs", 0), invalid(list(now.cluster_ips), "may not change once set"))
         now = keeping(old, now)
-    if problems := outside(obj, ranges.service_cidrs, ranges.node_ports, ()):
-        raise ManifestError(problems)
     ips, ports = _taken(obj, store)
-    for number, ip in enumerate(now.cluster_ips):
+    for ip in now.cluster_ips:
         if ip in ips:
-            why = f"failed to allocate IP {ip}: provided IP is already allocated"
-            _refuse(obj, ("spec", "clusterIPs" if number else "clusterIP"), invalid(list(now.cluster_ips), why))
+            why = "provided IP is already allocated"
+        elif ip != "None" and not held(ip, ranges.service_cidrs):
+            valid = ", ".join(ranges.service_cidrs)
+            why = f"the provided IP ({ip}) is not in the valid range. The range of valid IPs is {valid}"
+        else:
+            continue
+        _refuse(obj, ("spec", "clusterIPs"), invalid(list(now.cluster_ips), f"failed to allocate IP {ip}: {why}"))
+    if problems := outside(obj, (), ranges.node_ports, ()):
+        raise ManifestError(problems)
     for number, port in enumerate(now.ports):
         if port.node_port and (port.node_port, port.protocol) in ports:
             why = invalid(port.node_port, "provided port is already allocated")

@@ -94,7 +94,7 @@ def outside(
     service = as_service(obj)
     found = []
     for number, ip in enumerate(service.cluster_ips):
-        if ip != "None" and service_cidrs and not _held(ip, service_cidrs):
+        if ip != "None" and service_cidrs and not held(ip, service_cidrs):
             why = f"the provided IP is not in the valid range. The range of valid IPs is {', '.join(service_cidrs)}"
             found.append(problem_at(obj, _ip_path(obj, number), invalid(ip, why)))
     for number, port in enumerate(service.ports):
@@ -105,7 +105,7 @@ def outside(
     if check and node_ports is not None and check not in node_ports:
         found.append(problem_at(obj, ("spec", "healthCheckNodePort"), invalid(check, _not_in(node_ports))))
     wanted = service.load_balancer_ip
-    if wanted and vips and not _held(wanted, vips):
+    if wanted and vips and not held(wanted, vips):
         why = f"the provided IP is not in the valid range. The balancer's addresses are {', '.join(vips)}"
         found.append(problem_at(obj, ("spec", "loadBalancerIP"), invalid(wanted, why)))
     return found
@@ -116,7 +116,8 @@ def _not_in(node_ports: range) -> str:
     return f"provided port is not in the valid range. The range of valid ports is {first}-{last}"
 
 
-def _held(ip: str, cidrs: Sequence[str]) -> bool:
+def held(ip: str, cidrs: Sequence[str]) -> bool:
+    """Whether an address lies in one of the networks."""
     address = ipaddress.ip_address(ip)
     return any(address in ipaddress.ip_network(cidr, strict=False) for cidr in cidrs)
 

@@ -256,6 +256,9 @@ def _strategy(kind: str, spec: _Doc) -> Iterator[Finding]:
         "DaemonSet": ("updateStrategy", ("OnDelete", "RollingUpdate")),
         "StatefulSet": ("updateStrategy", ("OnDelete", "RollingUpdate")),
     }.get(kind, ("", ()))
+    policy = spec.get("podManagementPolicy")
+    if kind == "StatefulSet" and policy not in (None, "", "OrderedReady", "Parallel"):
+        yield ("spec", "podManagementPolicy"), invalid(policy, "must be 'OrderedReady' or 'Parallel'")
     strategy = spec.get(field) or {}
     yield from enum(("spec", field, "type"), strategy.get("type"), types)
     rolling = strategy.get("rollingUpdate")

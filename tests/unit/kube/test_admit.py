@@ -83,7 +83,7 @@ def test_another_type_leaves_nothing_of_the_old_one_behind() -> None:
         ),
         (
             {"clusterIP": "10.0.0.167"},
-            'spec.clusterIP: Invalid value: ["10.0.0.167"]: failed to allocate IP 10.0.0.167: provided IP is already'
+            'spec.clusterIPs: Invalid value: ["10.0.0.167"]: failed to allocate IP 10.0.0.167: provided IP is already'
             " allocated",
         ),
         (
@@ -93,8 +93,8 @@ def test_another_type_leaves_nothing_of_the_old_one_behind() -> None:
         ),
         (
             {"clusterIP": "10.9.0.1"},
-            'spec.clusterIP: Invalid value: "10.9.0.1": the provided IP is not in the valid range. The range of valid'
-            " IPs is 10.0.0.0/16",
+            'spec.clusterIPs: Invalid value: ["10.9.0.1"]: failed to allocate IP 10.9.0.1: the provided IP (10.9.0.1)'
+            " is not in the valid range. The range of valid IPs is 10.0.0.0/16",
         ),
     ],
 )
