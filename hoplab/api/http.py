@@ -22,7 +22,7 @@ from aiohttp.typedefs import Handler, Middleware
 from hoplab.api import discovery, logs, openapi_documents, openapi_protobuf, paths, status, users, version
 from hoplab.api.limits import BODY_BYTES, Limits
 from hoplab.api.podaccess import PodAccess, PodAccessError
-from hoplab.api.podstreams import PodStreams, container_of, expect_assigned, pod_name
+from hoplab.api.podstreams import PodStreams, container_of, expect_started, pod_name
 from hoplab.api.reading import wish
 from hoplab.api.registry import Answer, Target
 from hoplab.api.service import Request, Service, verb_of
@@ -170,7 +170,10 @@ class Front:
         pod = self._service.registry.get(target)
         wanted = logs.options(dict(request.query), self._service.registry.now())
         container = container_of(pod, request.query.get("container", ""))
-        expect_assigned(pod)
+        if not pod.spec.get("nodeName"):
+            return web.Response(text="")  # As in a cluster: nobody has a log, and nobody says so.
+        if not wanted.previous:
+            expect_started(pod, container)
         with self._counted():
             log = await asyncio.to_thread(self._access.log, pod_name(pod), container, wanted.previous)
             response = web.StreamResponse(headers={"Content-Type": "text/plain"})

@@ -9,8 +9,9 @@ pkg/registry/core/pod/strategy.go (locations), kubelet's streaming server.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from socket import socket as Socket
+from typing import Any
 
 from aiohttp import web
 
@@ -61,6 +62,32 @@ def expect_assigned(pod: KubeObject) -> None:
         raise status.bad_request(f"pod {pod.meta.name} does not have a host assigned")
 
 
+def state_of(pod: KubeObject, container: str) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """What its node last said of a container: its state, and how the run before ended; None when it said nothing."""
+    for field in ("containerStatuses", "initContainerStatuses"):
+        for each in pod.status.get(field) or ():
+            if each.get("name") == container:
+                return each.get("state") or {}, each.get("lastState") or {}
+    return None
+
+
+def expect_started(pod: KubeObject, container: str) -> None:
+    """Raises ApiError (400) for the log of a container that never ran yet (validateContainerLogStatus)."""
+    said = state_of(pod, container)
+    if said is None or "terminated" in said[1] or "waiting" not in said[0]:
+        return
+    reason = said[0]["waiting"].get("reason", "")
+    raise status.bad_request(f'container "{container}" in pod "{pod.meta.name}" is waiting to start: {reason}')
+
+
+def _expect_running(pod: KubeObject, container: str) -> None:
+    """Raises ApiError (500) for a container that is known not to run, where nobody can do anything in it."""
+    said = state_of(pod, container)
+    if said is not None and said[0] and "running" not in said[0]:
+        why = f'unable to upgrade connection: container not found ("{container}")'
+        raise status.ApiError(500, "InternalError", f"Internal error occurred: {why}")
+
+
 class PodStreams:
     """Serves the streaming subresources of pods."""
 
@@ -78,6 +105,7 @@ class PodStreams:
         if target.subresource == "portforward":
             return await self._forward(request, pod)
         container = container_of(pod, request.query.get("container", ""))
+        _expect_running(pod, container)
         return await self._run(request, target, pod, container)
 
     async def _run(self, request: web.Request, target: Target, pod: KubeObject, container: str) -> web.StreamResponse:

@@ -120,6 +120,56 @@ def test_the_log_of_the_run_before(user):
     assert kubectl(user, "logs", "talker", "--previous").returncode == 1
 
 
+STATES = """
+apiVersion: v1
+kind: Pod
+metadata: {name: half}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: goes, image: busybox, command: [sleep, "1000"]}
+  - {name: over, image: busybox, command: [sh, -c, echo over]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: before}
+spec:
+  terminationGracePeriodSeconds: 1
+  initContainers: [{name: first, image: busybox, command: [sleep, "1000"]}]
+  containers: [{name: second, image: busybox, command: [sleep, "1000"]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: lost}
+spec: {nodeSelector: {no: where}, containers: [{name: c, image: busybox, command: [sleep, "1000"]}]}
+"""
+
+
+def test_what_does_not_run_is_told_as_a_kubelet_tells_it(user):
+    user.good("kubectl", "apply", "-f", "-", input=STATES)
+
+    def state(pod, field):
+        return user.good("kubectl", "get", "pod", pod, "-o", f"jsonpath={{.status.{field}}}")
+
+    over, second = (
+        'containerStatuses[?(@.name=="over")].state.terminated.exitCode',
+        "containerStatuses[0].state.waiting",
+    )
+    until(lambda: state("half", over) == "0", "the container to have ended")
+    until(lambda: "PodInitializing" in state("before", f"{second}.reason"), "the other one to wait")
+    assert user.good("kubectl", "exec", "half", "-c", "goes", "--", "echo", "fine") == "fine\n"
+    ended = kubectl(user, "exec", "half", "-c", "over", "--", "echo", "fine")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert 'unable to upgrade connection: container not found ("over")' in ended.stderr
+    assert user.good("kubectl", "logs", "half", "-c", "over") == "over\n"
+    waiting = kubectl(user, "logs", "before", "-c", "second")
+    told = 'Error from server (BadRequest): container "second" in pod "before" is waiting to start: PodInitializing\n'
+    assert (waiting.returncode, waiting.stderr) == (1, told)
+    assert user.good("kubectl", "logs", "lost") == ""
+    user.good("kubectl", "delete", "pod", "half", "before", "lost", "--now")
+
+
 def test_a_follower_ends_with_the_container(user):
     script = "echo one; until test -e /tmp/go; do sleep 0.02; done; printf two"
     user.good("kubectl", "run", "brief", "--image=busybox", "--restart=Never", "--", "sh", "-c", script)
