@@ -295,7 +295,7 @@ class NodeAgent:
         """Stop the pods' servers, run CNI DEL, end their holders.  Raises CniError when a plugin fails."""
         going = [self.pods.pop(key) for key in keys if key in self.pods]
         for running in going:
-            for container in running.pod.containers:
+            for container in (*running.pod.init_containers, *running.pod.containers):
                 self.stop_server(running, container.name)
         if not going:
             return

@@ -168,6 +168,8 @@ def test_what_does_not_run_is_told_as_a_kubelet_tells_it(user):
     assert (waiting.returncode, waiting.stderr) == (1, told)
     assert user.good("kubectl", "logs", "lost") == ""
     user.good("kubectl", "delete", "pod", "half", "before", "lost", "--now")
+    # Nobody asks any more after the program of an init container that was ended with its pod.
+    user.good("trace", "node1", "pod/web", "-q")
 
 
 def test_a_follower_ends_with_the_container(user):
