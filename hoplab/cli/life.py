@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from hoplab.cli.choices import cluster_options, files_option
-from hoplab.cli.endings import guarded
+from hoplab.cli.endings import guarded, of_sandbox
 from hoplab.errors import HoplabError, InputError
 
 DEFAULT_NODES = 2
@@ -66,8 +66,8 @@ def up(
         return guarded(work, debug=debug)
 
     if not detach:
-        return keeper.up(plan, guard)
-    code = keeper.up_detached(plan, guard)
+        return of_sandbox(keeper.up(plan, guard))
+    code = of_sandbox(keeper.up_detached(plan, guard))
     if not code:
         click.echo(f"{name} is ready. Try: lab.py kubectl get pods, lab.py shell node1. The end: lab.py down")
     return code

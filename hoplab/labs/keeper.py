@@ -13,12 +13,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from hoplab.api import certificates
 from hoplab.errors import CannotRunHere
 from hoplab.labs import channel, state
 from hoplab.labs.inside import READY, Doors, Plan, live
 from hoplab.net import sandbox
+from hoplab.net.forking import ENDINGS, end_by_default, held_back
 
 HERE = "127.0.0.1"
 Guard = Callable[[Callable[[], int]], int]
@@ -39,25 +41,32 @@ def up_detached(plan: Plan, guard: Guard) -> int:
     heard, told = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
     sys.stderr.flush()
-    keeper = os.fork()
-    if keeper == 0:
-        os.close(heard)
-        _become_keeper(log)
-        code = 1
-        try:
-            code = guard(lambda: _keep(claim, plan, guard, ready=told))
-        finally:
-            os._exit(code)
-    os.close(told)
-    # The keeper holds the lock now, and it alone.
-    os.close(claim.folder)
+    keeper = 0
     try:
+        # Whoever interrupts this has to find the keeper known.
+        with held_back():
+            keeper = os.fork()
+            if keeper == 0:
+                os.close(heard)
+                _become_keeper(log)
+        if keeper == 0:
+            code = 1
+            try:
+                code = guard(lambda: _keep(claim, plan, guard, ready=told))
+            finally:
+                os._exit(code)
+        os.close(told)
+        # The keeper holds the lock now, and it alone.
+        os.close(claim.folder)
         with os.fdopen(heard, "rb") as pipe:
             ready = pipe.readline() == READY
         code = 0 if ready else os.waitstatus_to_exitcode(os.waitpid(keeper, 0)[1])
     except KeyboardInterrupt:
-        os.kill(keeper, signal.SIGTERM)
-        os.waitpid(keeper, 0)
+        if keeper:
+            # It may have ended and been waited for already.
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(keeper, signal.SIGTERM)
+                os.waitpid(keeper, 0)
         raise
     finally:
         with os.fdopen(os.dup(log), "rb") as words:
@@ -71,8 +80,7 @@ def up_detached(plan: Plan, guard: Guard) -> int:
 def _become_keeper(log: int) -> None:
     os.setsid()
     # What the caller's shell had ignored, or made an exception of, is none of the lab's.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
+    end_by_default(*ENDINGS)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, place in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(descriptor, place)

@@ -14,6 +14,7 @@ import sys
 from typing import NoReturn
 
 from hoplab.net import kernel
+from hoplab.net.forking import fork, leave_ctrl_c_to_the_parent
 from hoplab.net.machines import LabNet
 
 
@@ -24,7 +25,7 @@ class Prompt:
         sys.stdout.flush()
         sys.stderr.flush()
         heard, self._told = os.pipe2(os.O_CLOEXEC)
-        self.pid = os.fork()
+        self.pid = fork(leave_ctrl_c_to_the_parent)
         if self.pid == 0:
             os.close(self._told)
             _run(net, heard)
@@ -48,18 +49,16 @@ def _run(net: LabNet, heard: int) -> NoReturn:
         greeting += piece
     if not greeting:
         os._exit(0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
     # A stopped prompt could not be gone on with: the shell knows only of the command that waits for the lab.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     _take_terminal()
     for machine in (*net.hosts, *net.switches):
         machine.reopen_netlink()
-    print(greeting.decode(), flush=True)
-    from mininet.cli import CLI
-
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(greeting.decode(), flush=True)
+        from mininet.cli import CLI
+
         CLI(net)
         sys.stdout.flush()
     finally:

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import NoReturn
 
 from hoplab.net import kernel
+from hoplab.net.forking import ENDINGS, end_by_default, fork
 
 RUNTIME = "/run/hoplab"
 """Private to the lab: lives on the sandbox's own /run."""
@@ -29,7 +30,6 @@ HOST_ETC = f"{RUNTIME}/host/etc"
 
 HOST_VAR_LIB = f"{RUNTIME}/host/var-lib"
 
-ENDINGS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)
 GRACE_S = 3
 """How long process 1 may take to end in order (write its captures) once a signal asked it to."""
 
@@ -48,7 +48,7 @@ def run(main: Callable[[], int]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     refusal_read, refusal_write = os.pipe()
-    keeper = _fork()
+    keeper = fork(_end_at_once)
     if keeper == 0:
         os.close(refusal_read)
         _keep(main, refusal_write)
@@ -62,15 +62,6 @@ def run(main: Callable[[], int]) -> int:
     if refusal:
         raise SandboxRefused(refusal)
     return _exit_code(status)
-
-
-def _fork() -> int:
-    """As os.fork, which in the child forgets signals that Python has taken but not yet handled: here they wait."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
-    try:
-        return os.fork()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_foreground() -> bool:
@@ -146,29 +137,29 @@ def _keep(main: Callable[[], int], refusal: int) -> NoReturn:
     except OSError as error:
         _refuse(refusal, uid, error)
     alive_read, alive_write = os.pipe()
-    first = _fork()
-    if first == 0:
-        os.close(alive_write)
-        _process_one(main, refusal, alive_read)
+    first = fork(lambda: _process_one(main, refusal, alive_read, alive_write))
     os.close(alive_read)
     os.close(refusal)
     status = _babysit(first)
     os._exit(_exit_code(status))
 
 
-def _process_one(main: Callable[[], int], refusal: int, keeper_alive: int) -> NoReturn:
+def _process_one(main: Callable[[], int], refusal: int, keeper_alive: int, kept_alive: int) -> NoReturn:
+    """Be process 1.  Called with ENDINGS held back: what they raise must not get past here, into the caller's code."""
     kernel.die_with_parent(signal.SIGKILL)
+    os.close(kept_alive)
     # The keeper may have died before prctl: then its end of the pipe is closed already.
     if select.select([keeper_alive], [], [], 0)[0]:
         os._exit(1)
-    try:
-        _private_mounts()
-    except OSError as error:
-        _refuse(refusal, os.getuid(), error)
-    os.close(refusal)
     _end_on_signals()
     code = 1
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDINGS)
+        try:
+            _private_mounts()
+        except OSError as error:
+            _refuse(refusal, os.getuid(), error)
+        os.close(refusal)
         code = main()
     except SystemExit as request:
         code = request.code if isinstance(request.code, int) else 1
@@ -184,6 +175,11 @@ def _process_one(main: Callable[[], int], refusal: int, keeper_alive: int) -> No
             except OSError:
                 code = code or 1
         os._exit(code)
+
+
+def _end_at_once() -> None:
+    """Until the keeper minds its child, a request to end ends it; what its caller ignores stays ignored."""
+    end_by_default(*(number for number in ENDINGS if signal.getsignal(number) is not signal.SIG_IGN))
 
 
 def _end_on_signals() -> None:

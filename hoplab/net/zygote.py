@@ -17,12 +17,14 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from hoplab.net import children, kernel
+from hoplab.net.forking import fork, leave_ctrl_c_to_the_parent
 
 LARGEST_REQUEST = 1 << 20
 
@@ -94,11 +96,21 @@ class Zygote:
         news, news_theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs, news_theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST_REQUEST)
-        self.pid = os.fork()
+        # A terminal's Ctrl-C is the lab's to handle, and the lab's death ends the zygote anyhow.
+        self.pid = fork(leave_ctrl_c_to_the_parent)
         if self.pid == 0:
             ours.close()
             news.close()
-            _serve(theirs, news_theirs)
+            try:
+                _serve(theirs, news_theirs)
+            except ConnectionError:
+                # The lab ended while it asked, and so does this.
+                os._exit(0)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+            finally:
+                # Nothing may run on into the parent's code: this is a copy of its stack.
+                os._exit(1)
         theirs.close()
         news_theirs.close()
         self._socket, self._news = ours, news
@@ -234,10 +246,6 @@ def _serve(requests: socket.socket, news: socket.socket) -> NoReturn:
     kernel.die_with_parent(signal.SIGKILL)
     # What a program leaves behind when it ends (nginx's workers) becomes the zygote's to reap.
     kernel.adopt_orphans()
-    # A terminal's Ctrl-C is the lab's to handle, and the lab's death ends the zygote anyhow.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
     runs: dict[int, int] = {}
     # A signal that comes just before a blocking call interrupts nothing, but its byte is there for select to see.
     woken, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)

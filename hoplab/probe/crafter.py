@@ -18,6 +18,7 @@ from typing import Any, NoReturn, Protocol
 
 from hoplab.errors import HoplabError
 from hoplab.net import kernel
+from hoplab.net.forking import fork, leave_ctrl_c_to_the_parent
 from hoplab.probe.craft import Template
 from hoplab.probe.shapes import Shape
 
@@ -71,7 +72,7 @@ class CrafterProcess:
 
     def __init__(self, prepare: Iterable[Shape] = USUAL) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.pid = os.fork()
+        self.pid = fork(leave_ctrl_c_to_the_parent)
         if self.pid == 0:
             _serve(theirs)
         theirs.close()
@@ -113,10 +114,6 @@ class CrafterProcess:
 
 def _serve(requests: socket.socket) -> NoReturn:
     kernel.die_with_parent(signal.SIGKILL)
-    # A terminal's Ctrl-C is the parent's to handle; any other end is the kernel's default.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
     # Whatever else the parent had open must not stay open for as long as this process lives.
     os.dup2(requests.fileno(), 3)
     os.closerange(4, 1 << 16)

@@ -164,6 +164,22 @@ def test_an_interrupted_start_leaves_nothing(user, tmp_path):
     assert list(user.runtime.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_interrupts_the_whole_group_of_a_start_hears_it_once_at_most(user, tmp_path, number):
+    """A terminal's Ctrl-C reaches every process of the lab that is still of its group, the prompt's among them."""
+    manifest = tmp_path / "thirty.yaml"
+    manifest.write_text(THIRTY)
+    for many in (3, 9):
+        start = user.start("up", "-f", manifest, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+        until(lambda many=many: len(user.processes()) >= many, "the lab to be built")
+        os.killpg(start.pid, number)
+        _out, told = start.communicate(timeout=20)
+        assert start.returncode == 130, told
+        assert told.decode().strip() in ("lab.py: interrupted", "")
+        until(lambda: not user.processes(), "the end of the lab")
+    assert list(user.runtime.iterdir()) == []
+
+
 def test_a_scenario_that_pauses_has_the_same_prompt(user, tmp_path):
     arguments = ("scenario", "external-lb", "-q", "--pause", "--captures", tmp_path)
     done = user(*arguments, input="client curl -s 198.51.100.11\nexit\n")

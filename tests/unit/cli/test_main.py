@@ -1,6 +1,7 @@
 """Finding the command: names, options, help, and what is imported for it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -49,6 +50,14 @@ def test_a_word_that_is_like_no_command(capsys):
     told = capsys.readouterr().err
     assert "no command is called 'xyzzy'" in told
     assert "Did you mean" not in told
+
+
+def test_an_interrupt_while_the_command_line_itself_is_imported_is_told_as_one(tmp_path):
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    call = [sys.executable, "-P", "-m", "hoplab.cli", "ps"]
+    path = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    done = subprocess.run(call, env=path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "lab.py: interrupted\n")
 
 
 def test_setup_behind_the_command_is_told_where_it_belongs(capsys):
