@@ -226,6 +226,7 @@ def a_sick_node(lab, client):
         "node1" in nodes,
         f"some of {count} new flows enter by node1",
         ", ".join(f"{node or 'nowhere'}: {count}" for node, count in sorted(nodes.items())),
+        [f"{finding.target.node}: {finding.detail}" for finding in lab.cluster.balancer.findings],
     )
 
 

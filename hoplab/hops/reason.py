@@ -24,6 +24,7 @@ Cause = Literal[
     "reverse-path",
     "no-arp-answer",
     "wrong-gateway",
+    "wrong-neighbour",
     "link-down",
     "ttl",
     "mtu",

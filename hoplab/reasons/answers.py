@@ -235,8 +235,20 @@ def _closed(case: Case, answer: Passage, came: str) -> Reason:
         f" ({open_ports})."
     )
     behind = case.chosen() or endpoint(arrived.after.dst, port)
-    if case.role(made.node) == "node" and not case.chosen():
+    if case.role(made.node) == "node" and "DNAT" not in arrived.rewrite:
         evidence.append(f"rule trace in {made.node}: {len(arrived.rules)} rules met, none rewrote")
+        untracked = next((hit for hit in arrived.rules if _untracked(hit)), None)
+        if untracked is not None:
+            return case.reason(
+                "rule",
+                made.node,
+                f"a rule of {made.node} takes the packet out of connection tracking, so that no rule can rewrite it: it"
+                " came to the node itself, where nobody listens",
+                made,
+                [hit_words(arrived, untracked), *evidence],
+                f"On {made.node}: `iptables-save -t raw`: remove the NOTRACK rule, or exempt what is rewritten.",
+                f"table {untracked.table}, chain {untracked.chain}: {untracked.rule}",
+            )
         step = (
             f"On {made.node}: is there a Service with this node port, and are its rules loaded (`iptables-save -t nat`,"
             " `nft list ruleset`)?"

@@ -19,7 +19,7 @@ from hoplab.hops.words import icmp_words, tuple_words
 from hoplab.reasons import answers, ends, rules
 from hoplab.reasons.case import Case, counter_words, hop_words
 from hoplab.reasons.facts import LinkFact
-from hoplab.reasons.links import gone_with_its_link, no_neighbour
+from hoplab.reasons.links import gone_with_its_link, no_neighbour, passed_on_in_vain
 from hoplab.reasons.questions import headed
 
 ORDER: tuple[Callable[[Case], Reason | None], ...] = (
@@ -41,7 +41,7 @@ def reasons(case: Case) -> tuple[Reason, ...]:
         return (_not_sent(case),)
     found = next((one for cause in ORDER if (one := cause(case)) is not None), None)
     found = found or twice or answers.refused(case) or ends.ended(case)
-    return (found,) if found else _of_legs(case) or (_unknown(case),)
+    return (found,) if found else _of_legs(case) or (passed_on_in_vain(case) or _unknown(case),)
 
 
 def _of_legs(case: Case) -> tuple[Reason, ...]:

@@ -16,6 +16,7 @@ from hoplab.hops.story import Hop, Passage
 from hoplab.hops.words import endpoint, icmp_words, tuple_words
 from hoplab.reasons.answers import error_packet
 from hoplab.reasons.case import Case, counter_words, hop_words
+from hoplab.reasons.facts import RouteAnswer
 from hoplab.reasons.links import (
     gone_with_its_link,
     no_neighbour,
@@ -23,6 +24,7 @@ from hoplab.reasons.links import (
     too_large,
     unplugged,
     wrong_gateway,
+    wrong_neighbour,
 )
 from hoplab.reasons.questions import headed, way_back
 
@@ -49,7 +51,7 @@ def ended(case: Case) -> Reason | None:
     passage = replace(passage, hops=(*passage.hops[:-1], hop))
     checks: tuple[Callable[[Case, Passage, Hop], Reason | None], ...]
     if hop.out_interface is not None:
-        checks = (hairpin_off, no_neighbour, missing_route, unplugged, too_large, queue_full)
+        checks = (hairpin_off, no_neighbour, missing_route, unplugged, too_large, queue_full, wrong_neighbour)
     elif hop.node in case.holders(hop.after.dst):
         checks = (from_itself, no_way_back, no_neighbour, backlog_full, queue_full)
     elif case.role(hop.node) in ("pod", "client", "host"):
@@ -270,16 +272,23 @@ def missing_route(case: Case, passage: Passage, hop: Hop) -> Reason | None:
                 case.chosen() or case.name_of(one.after.dst),
             )
     answer = case.route(hop)
-    if hop.out_interface is None and answer is not None and answer.error in ("ENETUNREACH", "EHOSTUNREACH", "EACCES"):
-        return _unroutable(case, passage, hop, answer.words)
+    if hop.out_interface is None and answer is not None and _refused(case, hop, answer):
+        return _unroutable(case, passage, hop, answer)
     return None
 
 
-def _unroutable(case: Case, passage: Passage, hop: Hop, words: str) -> Reason:
+def _refused(case: Case, hop: Hop, answer: RouteAnswer) -> bool:
+    """Whether the look-up says that no route leads on: none, or one that is there to refuse."""
+    # A source that can't be one is refused in the same words: one of the node's own, coming in from outside.
+    own_source = hop.node in case.holders(hop.before.src)
+    return answer.error in ("ENETUNREACH", "EHOSTUNREACH", "EACCES") or (answer.error == "EINVAL" and not own_source)
+
+
+def _unroutable(case: Case, passage: Passage, hop: Hop, answer: RouteAnswer) -> Reason:
     told = error_packet(case)
     evidence = [
         hop_words(hop),
-        f"route to {hop.after.dst} in {hop.node}: {words}",
+        f"route to {hop.after.dst} in {hop.node}: {answer.words}",
         icmp_words(told[1]) if told else "",
         *counter_words(hop.node, case.grown(hop.node, "IpExt.InNoRoutes", "Icmp.OutDestUnreachs")),
     ]
@@ -287,10 +296,15 @@ def _unroutable(case: Case, passage: Passage, hop: Hop, words: str) -> Reason:
         return unchanged
     if (gone := gone_with_its_link(case, hop, evidence)) is not None:
         return gone
+    to = case.name_of(hop.after.dst)
+    words = {
+        "EACCES": f"a route of {hop.node} prohibits what is for {to}",
+        "EINVAL": f"a route of {hop.node} swallows what is for {to} without a word (type blackhole)",
+    }.get(answer.error, f"{hop.node} has no route to {to}")
     return case.reason(
         "no-route",
         hop.node,
-        f"{hop.node} has no route to {case.name_of(hop.after.dst)}",
+        words,
         hop,
         evidence,
         f"On {hop.node}: `ip route get {hop.after.dst}`.",

@@ -93,7 +93,7 @@ _ERRORS = {
     "ENETUNREACH": "network is unreachable (no entry matches)",
     "EHOSTUNREACH": "no route to host",
     "EXDEV": "invalid cross-device link (the way back to the source leads through another interface)",
-    "EINVAL": "invalid argument (the source can't be one here)",
+    "EINVAL": "invalid argument (a blackhole route, or a source that can't be one here)",
     "EACCES": "permission denied (prohibited)",
 }
 

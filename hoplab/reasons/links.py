@@ -55,7 +55,7 @@ def no_neighbour(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
     if choice and not choice.startswith("endpoint "):
         about = f"endpoint {endpoint(hop.after.dst, hop.after.dport)} of {choice}"
     step = (
-        f"Who is {target}? If it was a pod that is gone, its endpoint has to go: `lab.py kubectl get endpointslices`."
+        _who_is(target)
         if not case.holders(target)
         else f"{case.name_of(target)}: is its interface up, on this link, with this address?"
     )
@@ -67,6 +67,12 @@ def no_neighbour(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
         [*evidence, changed],
         step,
         about,
+    )
+
+
+def _who_is(address: str) -> str:
+    return (
+        f"Who is {address}? If it was a pod that is gone, its endpoint has to go: `lab.py kubectl get endpointslices`."
     )
 
 
@@ -111,6 +117,58 @@ def _bridges(hop: Hop) -> bool:
 
 def _mac_words(hop: Hop) -> str:
     return f"{hop.node} sent the frame to {hop.mac_out[1]}" if hop.mac_out else ""
+
+
+def wrong_neighbour(case: Case, _passage: Passage, hop: Hop) -> Reason | None:
+    """The frame was sent to a hardware address that nobody has: an old or a wrong entry of the neighbour table."""
+    mac = hop.mac_out[1] if hop.mac_out else ""
+    # The lowest bit of the first octet is set for groups and for everybody.
+    if not mac or int(mac[:2], 16) & 1 or not case.facts.links or case.owner(mac) is not None:
+        return None
+    entries = [n for n in case.facts.neighbours if n.node == hop.node and n.mac == mac]
+    to = entries[0].address if entries else hop.after.dst
+    return case.reason(
+        "wrong-neighbour",
+        hop.node,
+        f"{hop.node} sent it to the hardware address {mac}, which nobody has: its neighbour table is wrong about {to}",
+        hop,
+        [
+            _mac_words(hop),
+            *(f"neighbour {n.address} on {n.interface} of {hop.node} is at {n.mac} ({n.state})" for n in entries),
+            *(f"{link.node} has {to} on {link.name}, hardware address {link.mac}" for link in _links_with(case, to)),
+        ],
+        f"In {hop.node}: `ip neighbour`; `ip neighbour del {to} dev {hop.out_interface}` has it ask again.",
+        f"neighbour {to}",
+    )
+
+
+def passed_on_in_vain(case: Case) -> Reason | None:
+    """Its receiver took a request and wanted to pass it on, to somebody who does not answer for his address."""
+    last = case.flow.forward[-1] if case.flow.forward else None
+    connected = any(case.arrived(p) for p in case.back)
+    if last is None or not connected or last.out_interface is not None or case.flow.legs:
+        return None
+    asked = case.asked_in_vain(last.node, last.time_ns)
+    if asked is None or asked[1].target == last.before.src:
+        return None
+    frame, arp = asked
+    evidence = [
+        f"the connection was taken: {hop_words(last)}",
+        f"{last.node} then asked for {arp.target} by ARP on {frame.interface} (frame {frame.number}), no answer",
+        "" if case.holders(arp.target) else f"no interface of the lab has {arp.target}",
+    ]
+    down = next((link for link in _links_with(case, arp.target) if not link.up), None)
+    if down is not None:
+        return _down(case, last, down, evidence)
+    return case.reason(
+        "no-arp-answer",
+        last.node,
+        f"{last.node} took the request, and found nobody who has {arp.target} on {frame.interface} to pass it on to",
+        last,
+        evidence,
+        _who_is(arp.target),
+        case.name_of(arp.target),
+    )
 
 
 def unplugged(case: Case, _passage: Passage, hop: Hop) -> Reason | None:

@@ -187,6 +187,9 @@ def act_script(script: scripts.Script, lab: Lab) -> None:
     except (Exception, SystemExit) as error:
         if scripts.by_signal(error):
             raise
+        if isinstance(error, OSError) and not scripts.raised_by(error, script.path):
+            # Something of the lab did not answer: what the script asked for was right.
+            raise HoplabError(f"{scripts.where(error, script.path)}: {type(error).__name__}: {error}") from error
         # A script is the user's code: whatever it raises is told with its own line, never as our traceback.
         raise InputError(f"{scripts.where(error, script.path)}: {type(error).__name__}: {error}") from error
 

@@ -79,6 +79,8 @@ def look_up(lab: Lab, sender: str, name: str) -> Resolved:
         # Two questions on one socket are one connection to the kernel: its rules are met by the first.
         firsts = {one.ends: flow for one, flow in reversed(list(zip(asked, told, strict=True)))}
         lab.foreteller.compare_made(list(firsts.values()))
+    if lab.inquiry is not None:
+        lab.inquiry.look(told, evidence, lab.namespaces)
     addresses = dict.fromkeys(line.split()[0] for line in said.splitlines() if line.strip())
     return Resolved(name, process.returncode, tuple(addresses), asked, tuple(Seen(lab.keep, flow) for flow in told))
 

@@ -187,6 +187,12 @@ def _manifest(name: str, script: Path) -> Path:
     return found
 
 
+def raised_by(error: BaseException, path: Path) -> bool:
+    """Whether the script itself raised it, and not something that it called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename == str(path)
+
+
 def where(error: BaseException, path: Path) -> str:
     """file:line of the script's own innermost frame in a traceback."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]

@@ -229,6 +229,23 @@ TABLE = {
         ),
         about="pod default/d",
     ),
+    "a route that swallows": Row(
+        "no-route",
+        "node2",
+        lambda: syn(until("node2")),
+        replace(HEALTHY, routes=asked("node2", POD_D, NODE1, "eth0", RouteAnswer("EINVAL"))),
+    ),
+    "a hardware address that nobody has": Row(
+        "wrong-neighbour",
+        "lb",
+        lambda: syn(way_there()[:3]),
+        replace(
+            HEALTHY,
+            links=tuple(replace(one, mac=f"02:99:00:00:00:{number:02x}") for number, one in enumerate(LINKS)),
+            neighbours=(NeighbourFact("lb", "eth1", NODE1, "PERMANENT", "02:00:00:00:00:02"),),
+        ),
+        about=NODE1,
+    ),
     "no route, since its cable is down": Row(
         "link-down",
         "node1",
