@@ -264,7 +264,7 @@ def missing_route(case: Case, passage: Passage, hop: Hop) -> Reason | None:
                     hop_words(one),
                     lookup,
                     f"it went to {' and '.join(h.node for h in after)} instead" if after else "",
-                    icmp_words(told[1]) if told else "",
+                    icmp_words(told[1]) if told else _untold(case, hop),
                 ],
                 f"On {one.node}: `ip route`; the pod subnet of {case.facts.hosts.get(homes[0], 'its node')} needs a"
                 " route"
@@ -284,12 +284,24 @@ def _refused(case: Case, hop: Hop, answer: RouteAnswer) -> bool:
     return answer.error in ("ENETUNREACH", "EHOSTUNREACH", "EACCES") or (answer.error == "EINVAL" and not own_source)
 
 
+def _untold(case: Case, hop: Hop) -> str:
+    """Why nobody was told of a packet without a route (ip_error: burst 5, then one a second; nothing counts them)."""
+    answer = case.route(hop)
+    tells = answer is not None and answer.error in ("ENETUNREACH", "EHOSTUNREACH", "EACCES")
+    if not tells or case.errors or hop.out_interface is not None or ":" in hop.after.dst:
+        return ""
+    return (
+        f"no ICMP error about it left {hop.node}: of what it has no way for, a kernel tells one sender of some five"
+        " packets at once, and then of one a second"
+    )
+
+
 def _unroutable(case: Case, passage: Passage, hop: Hop, answer: RouteAnswer) -> Reason:
     told = error_packet(case)
     evidence = [
         hop_words(hop),
         f"route to {hop.after.dst} in {hop.node}: {answer.words}",
-        icmp_words(told[1]) if told else "",
+        icmp_words(told[1]) if told else _untold(case, hop),
         *counter_words(hop.node, case.grown(hop.node, "IpExt.InNoRoutes", "Icmp.OutDestUnreachs")),
     ]
     if (unchanged := not_rewritten(case, passage, hop, evidence)) is not None:

@@ -427,6 +427,15 @@ def test_what_nothing_explains_says_which_experiment_would_tell() -> None:
     assert reason.last_seen == "node2, coming in by eth0 (frame 12)"
 
 
+def test_errors_that_a_kernel_held_back_stand_beside_the_reason() -> None:
+    rejecting = dropping("-j REJECT --reject-with icmp-port-unreachable")
+    facts = replace(HEALTHY, growth={"node1": {"Icmp.OutRateLimitHost": 3}, "node2": {"Icmp.OutRateLimitHost": 9}})
+    (reason,) = told(syn(until("node1", rules=rejecting)), facts)
+    assert reason.cause == "rule"
+    [line] = [line for line in reason.evidence if "held back" in line]
+    assert "OutRateLimitHost of node1 grew by 3" in line
+
+
 def test_a_probe_that_was_not_seen_is_not_explained_away() -> None:
     (reason,) = told(Imaginary(), HEALTHY)
     assert (reason.cause, reason.node, reason.decided) == ("unknown", "client", False)
