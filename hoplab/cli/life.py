@@ -96,7 +96,7 @@ def _told(name: str) -> dict[str, Any] | None:
 
     facts = state.facts(name)
     if facts is None:
-        return {"name": name, "status": "starting"}
+        return {"name": name, "status": "starting"} if name in state.alive() else None
     known: dict[str, Any] = {
         "name": name,
         "topology": facts.topology,
@@ -113,7 +113,7 @@ def _told(name: str) -> dict[str, Any] | None:
     except TimeoutError:
         return {**known, "status": "busy"}
     except HoplabError:
-        return None
+        return {**known, "status": "no answer"} if name in state.alive() else None
     return {**known, "status": "ready", **answer}
 
 

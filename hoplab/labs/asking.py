@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -13,6 +14,8 @@ from hoplab.labs import channel, state
 from hoplab.labs.channel import Channel, LabGone
 from hoplab.labs.protocol import Down, Request, to_message
 
+OPENS_WITHIN_S = 3.0
+"""How long a lab that begins may take until it can be spoken to."""
 ENDS_WITHIN_S = 2.0
 """How long a lab may take to end when it is asked to, before its keeper is told by signals."""
 
@@ -44,10 +47,8 @@ def _raise(text: str, code: int) -> NoReturn:
 
 def down(name: str) -> None:
     """End a lab, and return when nothing of it is left.  Raises HoplabError when it does not end."""
-    try:
-        opened = channel.connect(state.root() / name / state.CONTROL)
-    except LabGone:
-        state.alive()
+    opened = _reached(name)
+    if opened is None:
         return
     try:
         keeper = os.pidfd_open(opened.peer()[0])
@@ -72,6 +73,25 @@ def down(name: str) -> None:
         os.close(keeper)
         opened.close()
     state.alive()
+
+
+def _reached(name: str) -> Channel | None:
+    """A channel to a lab, None when the lab has gone.  One that just begins has its folder before it has a socket.
+
+    Raises HoplabError when the lab lives and does not answer.
+    """
+    end = time.monotonic() + OPENS_WITHIN_S
+    while True:
+        try:
+            return channel.connect(state.root() / name / state.CONTROL)
+        except LabGone as error:
+            if name not in state.alive():
+                return None
+            if time.monotonic() >= end:
+                facts = state.facts(name)
+                known = f" Its keeper is process {facts.keeper}: ending that ends the lab." if facts else ""
+                raise HoplabError(f"the lab {name} runs and can't be asked to end: {error}.{known}") from error
+        time.sleep(0.01)
 
 
 def _ended(keeper: int, within_s: float) -> bool:

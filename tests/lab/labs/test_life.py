@@ -198,6 +198,19 @@ def test_down_ends_a_lab_that_hangs(user):
     assert labs(user) == {}
 
 
+def test_a_lab_whose_socket_somebody_removed_is_listed_and_down_names_its_keeper(user):
+    user.good("up", "single", "--detach")
+    keeper = labs(user)["lab"]["keeper"]
+    (user.runtime / "hoplab-labs" / "lab" / "control").unlink()
+    assert labs(user)["lab"]["status"] == "no answer"
+    refused = user("down")
+    assert (refused.returncode, f"Its keeper is process {keeper}" in refused.stderr) == (1, True)
+    os.kill(keeper, signal.SIGTERM)
+    until(lambda: not user.processes(), "the end of the lab")
+    assert labs(user) == {}
+    assert list(user.runtime.iterdir()) == []
+
+
 def test_an_ordinary_user_has_labs_of_his_own_and_nobody_elses(user, other):
     user.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
     other.good("up", "--detach", "-f", MANIFESTS / "services-a-b.yaml")
