@@ -31,6 +31,8 @@ Verbosity = Literal[-1, 0, 1]
 WIDTH = 80
 LONGEST = 200
 """Characters of any one name or text from outside; its middle is left out beyond."""
+EVIDENCE = 6
+"""Lines of a check's evidence that are told without -v: both paths of a flow that went another way are dozens."""
 
 _OUTCOME_STYLE = {"accepted": "green", "rejected": "yellow", "dropped": "red", "unanswered": "red"}
 _CHANGED, _QUIET, _NAME = "bold yellow", "dim", "bold cyan"
@@ -82,7 +84,8 @@ def _story(run: RunReport, verbosity: int, explain: Explain) -> Iterator[Rendera
             yield line_of(2, Text(f"the same way as flow {like}", _QUIET))
         else:
             yield from _flow(number, flow, verbosity, explain)
-    yield from _checks(run)
+    yield from _spreads(run)
+    yield from _checks(run, verbosity)
     yield from _summary(run)
     yield from _run(run)
 
@@ -223,7 +226,21 @@ def _every_rule(hit: RuleHit) -> Text:
     return Text.assemble((f"{hit.hook or '?':<11} ", _QUIET), what, (verdict, _QUIET))
 
 
-def _checks(run: RunReport) -> Iterator[RenderableType]:
+def _spreads(run: RunReport) -> Iterator[RenderableType]:
+    """Where equal flows went, as counts."""
+    if not run.spread:
+        return
+    yield Text("")
+    yield Text("Where equal flows went", "bold")
+    for spread in run.spread:
+        yield line_of(2, Text(f"{visible(spread.title, LONGEST)}: {_count(spread.flows, 'flow')}"))
+        counted = (("came in by", spread.entered, "no node"), ("answered by", spread.answered, "nobody"))
+        for what, counts, none in counted:
+            told = ", ".join(f"{visible(name, LONGEST) or none} {number}" for name, number in counts.items())
+            yield line_of(6, Text.assemble((f"{what:<11}  ", _QUIET), told))
+
+
+def _checks(run: RunReport, verbosity: int) -> Iterator[RenderableType]:
     yield Text("")
     if not run.checks:
         yield Text("No check was made.", "bold red")
@@ -232,15 +249,18 @@ def _checks(run: RunReport) -> Iterator[RenderableType]:
     title = "Checks: all hold" if held == len(run.checks) else f"Checks: {held} of {len(run.checks)} hold"
     yield Text(title, "bold")
     for check in run.checks:
-        yield from _check(check)
+        yield from _check(check, verbosity)
 
 
-def _check(check: Check) -> Iterator[RenderableType]:
+def _check(check: Check, verbosity: int) -> Iterator[RenderableType]:
     mark = ("✓ ", "bold green") if check.passed else ("✗ ", "bold red")
     yield line_of(2, Text.assemble(mark, visible(check.name, LONGEST)))
     if check.passed:
         return
-    told = [("expected", check.expected), ("observed", check.observed), *(("evidence", e) for e in check.evidence)]
+    evidence = check.evidence if verbosity > 0 else check.evidence[:EVIDENCE]
+    told = [("expected", check.expected), ("observed", check.observed), *(("evidence", e) for e in evidence)]
+    if left := len(check.evidence) - len(evidence):
+        told.append(("evidence", f"... and {_count(left, 'more line')} with -v"))
     told += [("why", words) for words in dict.fromkeys(f"{one.cause} in {one.node}" for one in check.reasons)]
     for what, words in told:
         style = "red" if what == "observed" else ""

@@ -128,3 +128,13 @@ def test_where_the_way_goes_on_unknown_only_its_beginning_counts():
     beginning = replace(LONG, hops=LONG.hops[:3], open_end=True)
     assert judged(FLOW, (beginning,)).agrees
     assert not judged(FLOW, (replace(beginning, open_end=False),)).agrees
+
+
+def test_whoever_answers_where_nobody_is_known_was_made_by_hand_unless_he_is_known_after_all():
+    """A namespace that somebody made inside a node is no part of the cluster, and answers all the same."""
+    nobody = replace(LONG, outcome="dropped", hops=LONG.hops[:3], open_end=True)
+    ended = replace(FLOW, forward=FLOW.forward[:3])
+    assert judged(ended, (nobody,)).agrees
+    assert not judged(FLOW, (nobody,)).agrees
+    assert not judged(ended, (replace(nobody, open_end=False),)).agrees
+    assert not judged(ended, (replace(nobody, outcome="rejected"),)).agrees

@@ -13,7 +13,8 @@ from rich.console import Console
 from hoplab.hops.story import RuleHit
 from hoplab.report.annotate import decides
 from hoplab.report.run import RunReport
-from hoplab.report.text import Verbosity, print_story, story_text
+from hoplab.report.spread import Spread
+from hoplab.report.text import EVIDENCE, Verbosity, print_story, story_text
 from hoplab.report.visible import visible
 from tests.unit.report.runs import EXPLAIN, failed_run, good_run, hostile_run
 
@@ -78,6 +79,28 @@ def test_a_failed_check_shows_expected_observed_and_evidence() -> None:
     assert "  ✗ DNAT to pod d\n      expected  node1 rewrites the destination to 10.1.2.3:80\n      observed  " in told
     assert "      evidence  node1 eth0 -> (ended here): frame" in told
     assert "drop by filter FORWARD policy" in told
+
+
+def test_long_evidence_is_cut_short_but_for_verbose() -> None:
+    run = failed_run()
+    lines = tuple(f"line {number}." for number in range(EVIDENCE + 3))
+    run = replace(run, checks=tuple(replace(each, evidence=lines) for each in run.checks))
+    told = printed(run)
+    assert f"line {EVIDENCE - 1}." in told
+    assert f"line {EVIDENCE}." not in told
+    assert "evidence  ... and 3 more lines with -v\n" in told
+    assert f"line {EVIDENCE + 2}." in printed(run, 1)
+    assert "with -v" not in printed(run, 1)
+
+
+def test_where_equal_flows_went_is_counted() -> None:
+    spread = Spread("client to 10.0.0.90:80, tcp", 5, {"": 1, "node1": 4}, {"": 1, "pod/d": 4}, {"accepted": 4})
+    told = printed(replace(good_run(), spread=(spread,)))
+    assert (
+        "Where equal flows went\n  client to 10.0.0.90:80, tcp: 5 flows\n"
+        "      came in by   no node 1, node1 4\n      answered by  nobody 1, pod/d 4\n" in told
+    )
+    assert "Where equal flows went" not in printed(good_run())
 
 
 def test_losses_problems_times_and_artifacts_stand_below() -> None:
