@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 @click.argument("to", metavar="TO")
 @click.option("--proto", "transport", type=click.Choice(["tcp", "udp", "icmp"]), default="tcp", show_default=True)
 @click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many probes.")
+@click.option("--size", type=click.IntRange(0, 100_000), default=0, help="Send at least so many bytes.")
+@click.option("--source-port", type=click.IntRange(1, 65535), help="From this port, and the next ones.")
 @namespace_option
 @lab_option
 @click.option("--json", "as_json", is_flag=True, help="The JSON document of a run on standard output.")
@@ -44,6 +46,8 @@ def trace(
     to: str,
     transport: str,
     count: int,
+    size: int,
+    source_port: int | None,
     namespace: str,
     name: str | None,
     as_json: bool,
@@ -64,14 +68,15 @@ def trace(
             raise InputError("--name and -f: a running lab or a fresh one; choose one of them")
         from hoplab.labs.tracing import Question
 
-        question = Question(sender, to, namespace, transport, count)
+        question = Question(sender, to, namespace, transport, count, size, source_port or 0)
         return _fresh(question, files, topology, given, as_json=as_json, verbosity=verbosity, debug=debug)
     from hoplab.labs import asking
     from hoplab.labs.protocol import Trace
 
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     columns = shutil.get_terminal_size((80, 24)).columns
-    request = Trace(sender, to, namespace, transport, count, as_json, verbosity, columns, colour)
+    sent = (sender, to, namespace, transport, count, size, source_port or 0)
+    request = Trace(*sent, as_json, verbosity, columns, colour)
     message, _descriptors = asking.answer(asking.ask(name, request))
     sys.stdout.write(message["text"])
     return 0 if message["passed"] else FAILED

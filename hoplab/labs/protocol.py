@@ -68,6 +68,8 @@ class Trace:
     namespace: str = "default"
     transport: str = "tcp"
     count: int = 1
+    size: int = 0
+    source_port: int = 0
     as_json: bool = False
     verbosity: int = 0
     columns: int = 80

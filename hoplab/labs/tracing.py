@@ -25,6 +25,7 @@ from hoplab.scenario.lab import Lab
 _NOWHERE = Path()
 """Nothing is left behind in a file."""
 PROTOCOLS = ("tcp", "udp", "icmp")
+LAST_PORT = 65535
 MOST = 1000
 """Probes of one trace: every frame of them is kept until the story is told."""
 
@@ -38,6 +39,10 @@ class Question:
     namespace: str = "default"
     protocol: str = "tcp"
     count: int = 1
+    size: int = 0
+    """Least number of payload bytes."""
+    source_port: int = 0
+    """Of the first probe, the others count up; 0: ports that nobody used."""
 
     @property
     def title(self) -> str:
@@ -50,7 +55,10 @@ def trace(lab: RunningLab, request: Trace) -> dict[str, Any]:
     if request.transport not in PROTOCOLS or not 1 <= request.count <= MOST:
         found = f"{request.count} of {request.transport!r}"
         raise InputError(f"expected 1 to {MOST} probes of {', '.join(PROTOCOLS)}; found {found}")
-    question = Question(request.sender, request.to, request.namespace, request.transport, request.count)
+    question = Question(
+        request.sender, request.to, request.namespace, request.transport, request.count, request.size,
+        request.source_port,
+    )  # fmt: skip
     lab.traces += 1
     known = lab.known()
     started = time.monotonic()
@@ -68,6 +76,10 @@ def trace(lab: RunningLab, request: Trace) -> dict[str, Any]:
 
 def send(lab: Lab, question: Question, known: Known) -> None:
     """Send the probes of a question, and check that each was answered.  Raises InputError."""
+    if question.source_port and question.protocol == "icmp":
+        raise InputError("a source port is asked for, and ICMP has no ports")
+    if question.source_port + question.count - 1 > LAST_PORT:
+        raise InputError(f"{question.count} source ports from {question.source_port} on: the last port is {LAST_PORT}")
     sender = known.place(parse(question.sender), question.namespace)
     to = goal(known, sender, parse(question.to), question.namespace, question.protocol)
     probes = [
@@ -77,6 +89,8 @@ def send(lab: Lab, question: Question, known: Known) -> None:
             to.port,
             question.protocol,  # type: ignore[arg-type]
             name=f"{sender.name} to {to.label}" + (f" #{number}" if question.count > 1 else ""),
+            source_port=question.source_port + number - 1 if question.source_port else 0,
+            size=question.size,
         )
         for number in range(1, question.count + 1)
     ]

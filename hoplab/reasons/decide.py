@@ -202,10 +202,9 @@ def _left(case: Case, hop: Hop) -> tuple[str, str]:
             " means that the program does not read.",
         )
     return (
-        "a rule that is not traced (tc, ebtables, a bridge's), or a queue",
-        f"Trace every packet (`tracing: all`), and compare `ip -s link` and `tc -s qdisc` of {hop.node} before and"
-        " after"
-        " one more.",
+        "a rule that is not traced (of later packets none is; tc, ebtables, a bridge's), or a queue",
+        f"`lab.py exec {hop.node} -- iptables-save -c`, `nft list ruleset`, `ip -s link` and `tc -s qdisc` there,"
+        " before and after one more: whose count has grown took it.",
     )
 
 

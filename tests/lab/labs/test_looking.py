@@ -34,6 +34,17 @@ def test_a_trace_tells_the_way_hop_by_hop(user):
     assert [check["name"] for check in document["checks"]][-1] == "flows as foretold"
 
 
+def test_a_trace_sends_as_much_and_from_the_ports_that_it_is_told(user):
+    asked = ("--size", "4000", "--source-port", "47000", "--count", "2")
+    flows = json.loads(user.good("trace", "pod/a", "pod/d", *asked, "--json"))["flows"]
+    assert [flow["forward"][0]["before"]["sport"] for flow in flows] == [47000, 47001]
+    # 4000 bytes are three segments of 1460 at most.
+    sent = [[each["label"] for each in flow["passages"] if not each["reply"]].count("DATA") for flow in flows]
+    assert sent == [3, 3]
+    assert user("trace", "pod/a", "pod/d", "--source-port", "65535", "--count", "2").returncode == 2
+    assert user("trace", "pod/a", "pod/d", "--source-port", "47000", "--proto", "icmp").returncode == 2
+
+
 def test_a_trace_leaves_no_rule_behind(user):
     places = ("client", "lb", "node1", "pod/a")
     before = [user.good("exec", place, "--", "nft", "-s", "list", "ruleset") for place in places]
