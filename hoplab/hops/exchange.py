@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from hoplab.hops.evidence import Tuple
-from hoplab.hops.identity import quoted_identity
+from hoplab.hops.identity import TRACED_PAYLOAD, quoted_identity
 from hoplab.hops.join import Journey
 from hoplab.hops.packet import ACK, FIN, RST, SYN, Packet
 from hoplab.hops.passing import rewrites
@@ -146,6 +146,9 @@ class Exchanges:
         if probe.isn is not None:
             return _distance(packet.seq, probe.isn) < FAR
         if probe.token and probe.protocol != "tcp":
+            if packet.truncated and len(packet.payload) >= TRACED_PAYLOAD:
+                # Known from a rule trace alone, which keeps the beginning: what a node refuses itself never leaves it.
+                return probe.token in packet.payload or probe.token.startswith(packet.payload)
             return probe.token in packet.payload
         return probe.started_ns <= journey.started_ns and (not probe.ended_ns or journey.started_ns <= probe.ended_ns)
 

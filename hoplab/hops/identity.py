@@ -17,7 +17,7 @@ from collections.abc import Hashable, Iterable
 
 from hoplab.hops.packet import SCTP, TCP, UDP, Packet
 
-_TRACED_UDP = 12
+TRACED_PAYLOAD = 12
 """Payload bytes of the 20 that a trace event keeps behind the 8 of a UDP or ICMP header."""
 
 
@@ -31,9 +31,9 @@ def header_identity(packet: Packet) -> Hashable:
     if packet.quoted is not None:
         return (*start, packet.kind)
     if packet.kind is not None:
-        return (*start, packet.kind, packet.seq, packet.payload[:_TRACED_UDP])
+        return (*start, packet.kind, packet.seq, packet.payload[:TRACED_PAYLOAD])
     if packet.protocol == UDP:
-        return (*start, packet.payload[:_TRACED_UDP])
+        return (*start, packet.payload[:TRACED_PAYLOAD])
     if packet.protocol == SCTP:
         return (*start, packet.seq, packet.payload[:8])
     return start
@@ -44,7 +44,7 @@ def identity(packet: Packet, kept: int | None = None) -> Hashable:
     headers = header_identity(packet)
     if packet.quoted is not None:
         # IPv6 numbers no packets: what two errors quote of two datagrams may differ by the payload alone.
-        return (headers, quoted_identity(packet.quoted), packet.quoted.payload[:_TRACED_UDP])
+        return (headers, quoted_identity(packet.quoted), packet.quoted.payload[:TRACED_PAYLOAD])
     return (headers, packet.payload if kept is None else packet.payload[:kept])
 
 

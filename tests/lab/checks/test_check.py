@@ -46,7 +46,10 @@ objects:
   kind: Endpoints
   metadata: {name: outside}
   subsets: [{addresses: [{ip: 198.18.0.9}], ports: [{port: 80}]}]
-- {apiVersion: v1, kind: Service, metadata: {name: empty}, spec: {clusterIP: 172.30.0.43, ports: [{port: 80}]}}
+- apiVersion: v1
+  kind: Service
+  metadata: {name: empty}
+  spec: {clusterIP: 172.30.0.43, ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]}
 """
 ALL = "[10.1.1.4:8080, 10.180.0.4:8080]"
 FLOWS = f"""
@@ -71,6 +74,7 @@ flows:
 - {{name: beyond the cluster, from: {{address: 10.1.1.99, behind: node1}}, to: 172.30.0.42:80,
     expect: {{endpoints: ["198.18.0.9:80"], masqueraded: false, hops: ["10.1.1.99", node1, lb, client]}}}}
 - {{name: no endpoints, from: node1, to: 172.30.0.43:80, expect: {{outcome: rejected}}}}
+- {{name: a datagram that its own node refuses, from: node1, to: 172.30.0.43:53/udp, expect: {{outcome: rejected}}}}
 - {{name: nobody, from: {{address: 10.1.1.99, behind: node1}}, to: node1:30099, expect: {{outcome: unhandled}}}}
 - {{name: ping, from: {{address: 10.1.1.99, behind: node1}}, to: 10.180.0.4/icmp, expect: {{outcome: accepted}}}}
 - after:
@@ -106,7 +110,7 @@ def test_everything_a_file_may_say(mode, tmp_path):
     document = json.loads(done.stdout)
     assert [(c["name"], c["observed"]) for c in document["checks"] if not c["passed"]] == []
     assert (done.returncode, document["passed"], document["scenario"]) == (0, True, "a")
-    assert len(document["flows"]) == 16
+    assert len(document["flows"]) == 17
     names = [each["name"] for each in document["checks"]]
     assert names[:4] == ["pod: outcome", "pod: endpoints", "pod: spread", "pod: masqueraded"]
     assert Path(document["artifacts"]["pcapng"]).is_file()
