@@ -185,15 +185,24 @@ class _Run:
             via = next(r.ips[0] for r in agent.pods.values() if r.namespace.name == pod)
             agent.machine.netlink.route(f"{address}/{_bits(address)}", via=via)
             lab.cluster.reach.by_node(address, agent)
-        elif behind == "client" and not self._on_link(behind, address):
+        elif behind == "client" and not self._found_on_link(behind, address):
             lab.cluster.reach.by_client(address)
 
-    def _on_link(self, machine: str, address: str) -> bool:
+    def _found_on_link(self, machine: str, address: str) -> bool:
+        """Whether neighbours on its first link find the address there.
+
+        A machine answers ARP for all of its addresses on every link, but neighbour discovery (RFC 4861 7.2.3) only
+        for those of the link that is asked on; one that is borrowed may be on the other one.
+        """
         ip = ipaddress.ip_address(address)
-        return any(
-            interface == "eth0" and ip in ipaddress.ip_interface(f"{own}/{prefix}").network
+        here = [
+            ipaddress.ip_interface(f"{own}/{prefix}")
             for interface, own, prefix in self._lab.cluster.net[machine].netlink.addresses()
-        )
+            if interface == "eth0"
+        ]
+        if ip.version == 6:
+            return any(ip == each.ip for each in here)
+        return any(ip in each.network for each in here)
 
     def _route_vips(self) -> None:
         """Ways to what Services ask for beyond the lab's own networks: balancer's addresses and external IPs."""

@@ -23,7 +23,7 @@ from hoplab.model.iptables import parse_iptables
 from hoplab.model.nft import parse_nft
 from hoplab.model.packet import Host, Interface, Packet, PolicyRule, Route
 from hoplab.model.rules import Ruleset, RulesetError, joined
-from hoplab.model.state import Unforeseeable
+from hoplab.model.state import Unforeseeable, address_number
 from hoplab.net.machines import Machine
 from hoplab.net.namespaces import Namespace
 from hoplab.probe.result import Probe, ProbeResult
@@ -131,7 +131,7 @@ class Foreteller:
         except (RulesetError, Unforeseeable, ValueError, KeyError) as error:
             self.unforeseen[f"{flow.name}: {error}"] = None
             return
-        agreement = compare(_as_delivered(seen, forwarders), foretold, is_masquerade=is_masquerade)
+        agreement = compare(self._as_delivered(seen, forwarders), foretold, is_masquerade=is_masquerade)
         if agreement.agrees:
             self.agreed += 1
         else:
@@ -198,6 +198,21 @@ class Foreteller:
                 if any(each.partition("/")[0] == address for each in interface.addresses):
                     return name, interface.name
         raise KeyError(f"nobody has {address}")
+
+    def _as_delivered(self, flow: Flow, forwarders: Collection[str]) -> Flow:
+        """A flow whose first packet came to its receiver counts as accepted, whatever the receiver did with it.
+
+        Whether a server refuses or stays silent, or its answer is lost on the way back, says nothing of the way there.
+        A machine that forwards is the receiver of what goes to its own address and that no rule of it refused.
+        """
+        last = flow.forward[-1] if flow.forward else None
+        if last is None or last.in_interface is None or last.out_interface is not None:
+            return flow
+        if last.node in forwarders:
+            refused = any(hit.verdict.lower().startswith(("drop", "reject")) for hit in last.rules)
+            if refused or not last.rules or address_number(last.after.dst) not in self._hosts[last.node].owned:
+                return flow
+        return replace(flow, outcome="accepted")
 
     # Reading
 
@@ -288,14 +303,3 @@ def _gateway(running: PodOnNode, address: str) -> str:
     entries: Iterable[dict[str, str]] = running.result.document.get("ips", ())
     gateways = [entry.get("gateway", "") for entry in entries] or [running.result.gateway]
     return next((each for each in gateways if each and (":" in each) == family), "")
-
-
-def _as_delivered(flow: Flow, forwarders: Collection[str]) -> Flow:
-    """A flow whose first packet came to its receiver counts as accepted, whatever the receiver did with it.
-
-    Whether a server refuses or stays silent, or its answer is lost on the way back, says nothing of the way there.
-    """
-    last = flow.forward[-1] if flow.forward else None
-    if last is None or last.in_interface is None or last.out_interface is not None or last.node in forwarders:
-        return flow
-    return replace(flow, outcome="accepted")
