@@ -185,12 +185,17 @@ class Claim:
         self.path = top / name
 
     def write(self, name: str, text: str) -> None:
-        """Put a file that only this user can read into the folder, whole or not at all."""
+        """Put a file that only this user can read into the folder, whole or not at all.  Raises CannotRunHere."""
         part = f".{name}{PART}"
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=self.folder)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(part, name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            with open(os.open(part, flags, 0o600, dir_fd=self.folder), "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(part, name, src_dir_fd=self.folder, dst_dir_fd=self.folder)
+        except OSError as error:
+            raise CannotRunHere(
+                f"{self.path / name} can't be written ({error.strerror}): labs are written down there"
+            ) from error
 
     def write_facts(self, facts: Facts) -> None:
         """Write down what `ps` tells."""

@@ -1,6 +1,7 @@
 """The state folder: private, one lab a name, gone with its lab, and what a killed lab left is recognised."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,19 @@ def test_a_folder_that_others_could_write_is_closed_to_them(top):
     state.claim("one", top).release()
     top.mkdir(mode=0o700, exist_ok=True)
     assert top.stat().st_mode & 0o077 == 0
+
+
+def test_a_folder_without_room_is_told_by_the_file_that_had_none(top):
+    held = state.claim("lab", top)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(CannotRunHere, match=r"hoplab-labs/lab/lab\.json can't be written \(File too large\)"):
+            held.write_facts(state.Facts("lab", "cloud", 1, 2.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    held.release()
+    assert not top.exists()
 
 
 def test_a_folder_of_somebody_else_is_refused(top, monkeypatch):
