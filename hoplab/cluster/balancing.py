@@ -7,6 +7,7 @@ proxy it is HAProxy that asks.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -189,15 +190,12 @@ class BalancerAgent:
             self._options.algorithm,
             self._options.mode,
             frontends(wanted, nodes, healthy, self._options.mode),
-            inside=(
-                *self._options.proxy.cluster_cidrs,
-                *(f"{a}/{128 if ':' in a else 32}" for node in nodes for a in node.addresses),
-            ),
+            inside=_inside(self._options.proxy.cluster_cidrs, nodes),
         )
         if now == self._loaded:
             return False
         if self._options.mode == "passthrough":
-            for route in policy_routes(node.addresses[0] for node in nodes):
+            for route in policy_routes(next(a for a in node.addresses if ":" not in a) for node in nodes):
                 self.machine.netlink.rule(fwmark=route.mark, table=route.table, priority=1000)
                 self.machine.netlink.route("default", via=route.via, table=route.table)
         for address in local_addresses(now):
@@ -275,3 +273,21 @@ class BalancerAgent:
             ),
         )
         (self._run_haproxy if now.mode == "proxy" else self._load)(now)
+
+
+def _inside(cluster_cidrs: Sequence[str], nodes: Sequence[Node]) -> tuple[str, ...]:
+    """The networks of the cluster: what kube-proxy was told of pods (maybe nothing), their subnets, the nodes."""
+    told = [ipaddress.ip_network(each, strict=False) for each in cluster_cidrs]
+    subnets = [cidr for node in nodes for cidr in node.pod_cidrs if not _within(cidr, told)]
+    addresses = [address for node in nodes for address in (*node.addresses, *node.extra_addresses)]
+    return (*cluster_cidrs, *subnets, *(f"{each}/{128 if ':' in each else 32}" for each in addresses))
+
+
+def _within(cidr: str, networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
+    network = ipaddress.ip_network(cidr, strict=False)
+    return any(
+        other.version == network.version
+        and int(other.network_address) <= int(network.network_address)
+        and int(network.broadcast_address) <= int(other.broadcast_address)
+        for other in networks
+    )
