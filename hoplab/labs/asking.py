@@ -16,6 +16,8 @@ from hoplab.labs.protocol import Down, Request, to_message
 
 OPENS_WITHIN_S = 3.0
 """How long a lab that begins may take until it can be spoken to."""
+LOOK_AGAIN_S = 0.01
+"""Nothing tells that a socket has come to be but asking for it."""
 ENDS_WITHIN_S = 2.0
 """How long a lab may take to end when it is asked to, before its keeper is told by signals."""
 
@@ -91,7 +93,20 @@ def _reached(name: str) -> Channel | None:
                 facts = state.facts(name)
                 known = f" Its keeper is process {facts.keeper}: ending that ends the lab." if facts else ""
                 raise HoplabError(f"the lab {name} runs and can't be asked to end: {error}.{known}") from error
-        time.sleep(0.01)
+        _meanwhile(state.facts(name))
+
+
+def _meanwhile(facts: state.Facts | None) -> None:
+    """Wait for the end of the keeper, where it is known by now, but no longer than until it is time to look again."""
+    try:
+        keepers = [os.pidfd_open(facts.keeper)] if facts else []
+    except ProcessLookupError:
+        return
+    try:
+        select.select(keepers, [], [], LOOK_AGAIN_S)
+    finally:
+        for keeper in keepers:
+            os.close(keeper)
 
 
 def _ended(keeper: int, within_s: float) -> bool:

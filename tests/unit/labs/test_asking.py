@@ -11,8 +11,9 @@ def runtime(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
 
-def test_a_lab_that_has_its_folder_and_no_socket_yet_is_not_taken_for_ended(monkeypatch):
-    monkeypatch.setattr(asking, "OPENS_WITHIN_S", 0.0)
+@pytest.mark.parametrize("within_s", [0.0, 0.05])
+def test_a_lab_that_has_its_folder_and_no_socket_yet_is_not_taken_for_ended(monkeypatch, within_s):
+    monkeypatch.setattr(asking, "OPENS_WITHIN_S", within_s)
     begun = state.claim("lab")
     with pytest.raises(HoplabError, match="the lab lab runs and can't be asked to end"):
         asking.down("lab")
