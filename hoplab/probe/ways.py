@@ -20,6 +20,8 @@ from hoplab.net.namespaces import Namespace
 from hoplab.net.pyroute2_parts import IPRoute, NetlinkError
 
 RTN_LOCAL = 2
+LOOPBACK = 1
+"""Index of the interface lo in every network namespace."""
 SOLICITED_NODE = ipaddress.IPv6Address("ff02::1:ff00:0").packed[:13]
 NTF_USE = 0x01
 NUD_NONE = 0x00
@@ -96,14 +98,14 @@ class Ways:
             index=link["index"],
             mac=bytes.fromhex((link.get_attr("IFLA_ADDRESS") or "").replace(":", "")),
             mtu=link.get_attr("IFLA_MTU"),
-            source=found.get_attr("RTA_PREFSRC") or "",
+            source=self._own(found.get_attr("RTA_PREFSRC") or "", family, local=found["type"] == RTN_LOCAL),
             neighbour=next_hop or gateway or destination,
             local=found["type"] == RTN_LOCAL,
         )
 
     def _on_link(self, neighbour: str, index: int) -> Way:
         link = self._link(index)
-        source = next((a.get_attr("IFA_ADDRESS") for a in self._route.get_addr(family=socket.AF_INET6, scope=0)), "")
+        source = self._own("", socket.AF_INET6)
         return Way(
             interface=link.get_attr("IFLA_IFNAME"),
             index=index,
@@ -113,6 +115,16 @@ class Ways:
             neighbour=neighbour,
             local=False,
         )
+
+    def _own(self, preferred: str, family: int, *, local: bool = False) -> str:
+        """The source that the kernel prefers, if it is the sender's own; else the first one that is.
+
+        A borrowed address, or one on loopback for which a server answers, is nobody's to send from unasked.
+        """
+        borrowed = {address for address, _index in self._borrowed}
+        found = (a for a in self._route.get_addr(family=family, scope=0) if a["index"] != LOOPBACK)
+        own = [address for a in found if (address := a.get_attr("IFA_ADDRESS")) not in borrowed]
+        return preferred if local or preferred in own or not own else own[0]
 
     def _index(self, interface: str) -> int:
         found = self._route.link_lookup(ifname=interface)

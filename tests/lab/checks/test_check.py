@@ -239,6 +239,21 @@ def test_a_name_means_the_address_by_which_its_sender_finds_it(tmp_path):
     assert ":" in sent[4]["dst"]
 
 
+def test_the_client_sends_from_its_own_address_beside_borrowed_ones(tmp_path):
+    """Neither from what another flow borrows, nor from an endpoint's address for which the client answers."""
+    text = """
+objects:
+- {apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}]}}
+- {apiVersion: v1, kind: Endpoints, metadata: {name: a}, subsets: [{addresses: [{ip: 198.18.0.9}], ports: [{port: 80}]}]}
+flows:
+- {name: a, from: {address: 203.0.113.77, behind: client}, to: node2:30080, via: node2, expect: {outcome: accepted}}
+- {name: b, from: client, to: node1:30080, via: node1, expect: {outcome: accepted}}
+"""
+    done = check(written(tmp_path, text), "--json", "--captures", tmp_path)
+    sources = [flow["forward"][0]["before"]["src"] for flow in json.loads(done.stdout)["flows"]]
+    assert (done.returncode, sources) == (0, ["203.0.113.77", "203.0.113.10"])
+
+
 def test_every_refusal_of_many_at_once_is_seen(tmp_path):
     """A kernel limits how often it tells one host of them, if nobody asks it not to."""
     node = "{name: node1, address: 10.240.0.11, addresses: ['fd00:10:240::11'], podCIDR: 10.1.1.0/24}"
