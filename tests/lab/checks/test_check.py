@@ -244,7 +244,10 @@ def test_the_client_sends_from_its_own_address_beside_borrowed_ones(tmp_path):
     text = """
 objects:
 - {apiVersion: v1, kind: Service, metadata: {name: a}, spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}]}}
-- {apiVersion: v1, kind: Endpoints, metadata: {name: a}, subsets: [{addresses: [{ip: 198.18.0.9}], ports: [{port: 80}]}]}
+- apiVersion: v1
+  kind: Endpoints
+  metadata: {name: a}
+  subsets: [{addresses: [{ip: 198.18.0.9}], ports: [{port: 80}]}]
 flows:
 - {name: a, from: {address: 203.0.113.77, behind: client}, to: node2:30080, via: node2, expect: {outcome: accepted}}
 - {name: b, from: client, to: node1:30080, via: node1, expect: {outcome: accepted}}
