@@ -33,6 +33,20 @@ class Host:
         return [f"{name}: was {before!r}, is {after!r}" for name, before, after in pairs if before != after]
 
 
+def children_of(process: int) -> list[int]:
+    """The processes that this one started and that still run, in order."""
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+
+
+def family_of(process: int) -> list[int]:
+    """A process and all that descend from it."""
+    found = [process]
+    for each in found:
+        found += children_of(each)
+    return found
+
+
 def processes_of(word: str) -> list[str]:
     """Ids of the other processes that live and have this word in the environment that they were started with."""
     found = []

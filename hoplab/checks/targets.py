@@ -6,15 +6,18 @@ brackets, as in a URL (RFC 3986 3.2.2).
 
 from __future__ import annotations
 
-from hoplab.checks.spec import Target
+from typing import get_args
 
-PROTOCOLS = ("tcp", "udp", "icmp")
+from hoplab.checks.spec import Protocol, Target
+
+PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 
 def target(text: str) -> Target:
     """`node1:32261/tcp`, `10.0.0.5:80`, `[fd00::1]:53/udp`, `svc/a:80`, `pod/d/icmp`.  Raises ValueError."""
     place, slash, last = text.rpartition("/")
-    protocol, rest = (last, place) if slash and last in PROTOCOLS else ("tcp", text)
+    named = next((each for each in PROTOCOLS if slash and each == last), None)
+    protocol, rest = (named, place) if named else (PROTOCOLS[0], text)
     if last in ("sctp", "SCTP"):
         raise ValueError(f"{text!r}: probes speak {', '.join(PROTOCOLS)}; SCTP rules can be read with `lab.py rules`")
     if last.lower() in PROTOCOLS and last not in PROTOCOLS:
@@ -29,12 +32,12 @@ def target(text: str) -> Target:
             wrong = port_name.rpartition("/")[2]
             raise ValueError(f"{text!r}: expected a protocol ({', '.join(PROTOCOLS)}), found {wrong!r}")
         if not port_name.isdigit() and (port_name or ":" not in rest):
-            return Target(service, 0, protocol, port_name)  # type: ignore[arg-type]
+            return Target(service, 0, protocol, port_name)
     try:
         name, port = split_port(rest)
     except ValueError:
         raise ValueError(f"expected NAME:PORT/PROTOCOL or ADDRESS:PORT/PROTOCOL, found {text!r}") from None
-    return Target(name, port, protocol)  # type: ignore[arg-type]
+    return Target(name, port, protocol)
 
 
 def split_port(text: str) -> tuple[str, int]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import fcntl
 import functools
-import json
 import os
 import random
 import socket
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -32,6 +30,7 @@ from hoplab.kube.store import Store
 from hoplab.setup import programs
 from tests.lab.api.localpods import LocalPods
 from tests.lab.api.standin import StandIn
+from tests.lab.labs.labtool import User
 
 RANGES = Ranges(("10.96.0.0/12",), range(30000, 32768))
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -101,35 +100,16 @@ class Secrets:
 
 
 class Lab(Shop):
-    """A lab that stays, of two nodes, as `lab.py up` starts it; use it as a context.
+    """A lab of somebody that stays, of two nodes, as `lab.py up` starts it; use it as a context."""
 
-    Labs with one runtime folder are labs of one user.
-    """
-
-    def __init__(self, folder: Path, runtime: Path, name: str) -> None:
-        self.folder, self.runtime, self.name = folder, runtime, name
+    def __init__(self, folder: Path, user: User, name: str) -> None:
+        self.folder, self.user, self.name = folder, user, name
         folder.mkdir()
-        # A runtime folder of the test's own: no other suite's labs are met, and nothing comes and goes on the host.
-        runtime.mkdir(mode=0o700, exist_ok=True)
-
-    def lab(self, *arguments: str) -> str:
-        """Standard output of a `lab.py` that must end with 0."""
-        ran = subprocess.run(
-            [sys.executable, "lab.py", *arguments],
-            cwd=programs.PROJECT,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "XDG_RUNTIME_DIR": str(self.runtime)},
-            timeout=PATIENCE_S,
-        )
-        assert ran.returncode == 0, f"lab.py {' '.join(arguments)}: {ran.stderr}"
-        return ran.stdout
 
     def up(self) -> None:
         """Start it, and read where it listens."""
-        self.lab("up", "cloud", "--detach", "--name", self.name)
-        self.kubeconfig = Path(self.lab("kubeconfig", "--name", self.name).strip())
+        self.user.good("up", "cloud", "--detach", "--name", self.name)
+        self.kubeconfig = Path(self.user.good("kubeconfig", "--name", self.name).strip())
         told = yaml.safe_load(self.kubeconfig.read_text())
         cluster, user = told["clusters"][0]["cluster"], told["users"][0]["user"]
         self.port = int(cluster["server"].rpartition(":")[2])
@@ -137,20 +117,15 @@ class Lab(Shop):
 
     def told(self) -> dict[str, Any] | None:
         """What `ps` says of it; None when there is no such lab."""
-        labs = json.loads(self.lab("ps", "--json"))["labs"]
-        return next((each for each in labs if each["name"] == self.name), None)
+        return self.user.labs().get(self.name)
 
     def __enter__(self) -> Lab:
-        try:
-            self.up()
-        except BaseException:
-            self.__exit__()
-            raise
+        self.up()
         return self
 
     def __exit__(self, *_error: object) -> None:
         if self.told() is not None:
-            self.lab("down", "--name", self.name)
+            self.user.good("down", "--name", self.name)
 
 
 class Rig(Shop):

@@ -9,6 +9,7 @@ from kubernetes.stream import stream
 
 from tests import waiting
 from tests.lab.api.rig import PATIENCE_S, Lab
+from tests.lab.labs.labtool import somebody
 
 pytestmark = pytest.mark.lab
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("api")
-    with Lab(folder / "lab", folder / "run", "lab") as made:
+    with somebody(folder / "run") as user, Lab(folder / "lab", user, "lab") as made:
         yield made
 
 

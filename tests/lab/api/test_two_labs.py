@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.host import family_of
 from tests.lab.api.calls import type_all
 from tests.lab.api.raw import ask, closed_within, connect, head, read_answer
 from tests.lab.api.rig import Lab, kubectl_path
-from tests.lab.labs.labtool import THIRTY
+from tests.lab.labs.labtool import THIRTY, somebody
 from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.needs("kubectl")]
@@ -24,10 +25,11 @@ WATCHES = 200
 
 
 def test_each_answers_every_call_of_the_table_whatever_happens_to_the_other(tmp_path):
-    kubectl, runtime = kubectl_path("own"), tmp_path / "run"
+    kubectl = kubectl_path("own")
     with (
-        Lab(tmp_path / "one", runtime, "one") as one,
-        Lab(tmp_path / "two", runtime, "two") as two,
+        somebody(tmp_path / "run") as user,
+        Lab(tmp_path / "one", user, "one") as one,
+        Lab(tmp_path / "two", user, "two") as two,
         concurrent.futures.ThreadPoolExecutor(1) as beside,
     ):
         typed = beside.submit(type_all, two, kubectl)
@@ -73,23 +75,14 @@ def kill_with_thirty_pods(lab, kubectl):
     assert waited.returncode == 0, waited.stderr
     told = lab.told()
     assert told["pods"] == 30
-    alive = family(told["keeper"])
+    alive = family_of(told["keeper"])
     assert len(alive) > 30
     os.kill(told["keeper"], signal.SIGKILL)
     until(lambda: not any(Path(f"/proc/{each}").exists() for each in alive), "the kernel to end what the lab had")
     assert lab.told() is None
 
 
-def family(process):
-    """A process and all that descend from it."""
-    found = [process]
-    for each in found:
-        for task in Path(f"/proc/{each}/task").iterdir():
-            found += map(int, (task / "children").read_text().split())
-    return found
-
-
 def memory_kb(process):
     """Resident memory of a process and all that descend from it."""
-    lines = [line for each in family(process) for line in Path(f"/proc/{each}/status").read_text().splitlines()]
+    lines = [line for each in family_of(process) for line in Path(f"/proc/{each}/status").read_text().splitlines()]
     return sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -65,6 +66,10 @@ class User:
 
     def start(self, *arguments: object, **options: Any) -> subprocess.Popen[Any]:
         return subprocess.Popen(self.command(*arguments), cwd=ROOT, env=self.environment, **options)
+
+    def labs(self) -> dict[str, dict[str, Any]]:
+        """What `ps` says of each of his labs, by name."""
+        return {lab["name"]: lab for lab in json.loads(self.good("ps", "--json"))["labs"]}
 
     def at_a_terminal(self, *arguments: object, rows: int = 24, columns: int = 80) -> pexpect.spawn[bytes]:
         """The call as somebody types it: a session of its own with a controlling terminal of this size, in characters.

@@ -1,17 +1,15 @@
 """The life of labs that stay: up, ps, down; several at once; and nothing left, however one ends."""
 
-import json
 import os
 import signal
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pexpect
 import pytest
 
-from tests.host import Host
+from tests.host import Host, children_of
 from tests.lab.labs.labtool import MANIFESTS, ROOT, THIRTY, somebody
 from tests.waiting import until
 
@@ -31,26 +29,22 @@ def other(tmp_path):
         yield someone
 
 
-def labs(user):
-    return {lab["name"]: lab for lab in json.loads(user.good("ps", "--json"))["labs"]}
-
-
 def test_the_keeper_is_killed_with_thirty_pods_running_and_nothing_is_left(user, tmp_path):
     before = Host.now()
     manifest = tmp_path / "thirty.yaml"
     manifest.write_text(THIRTY)
     user.good("up", "--detach", "-f", manifest)
-    lab = labs(user)["lab"]
+    lab = user.labs()["lab"]
     assert (lab["status"], lab["nodes"], lab["pods"]) == ("ready", 2, 30)
     assert len(user.processes()) > 30
 
     os.kill(lab["keeper"], signal.SIGKILL)
 
-    assert labs(user) == {}
+    assert user.labs() == {}
     until(lambda: not user.processes(), "the kernel to end what the killed lab had")
     assert list(user.runtime.iterdir()) == []
     user.good("up", "--detach")
-    assert labs(user)["lab"]["pods"] == 0
+    assert user.labs()["lab"]["pods"] == 0
     user.good("down")
     assert not user.processes()
     assert list(user.runtime.iterdir()) == []
@@ -60,7 +54,7 @@ def test_the_keeper_is_killed_with_thirty_pods_running_and_nothing_is_left(user,
 def test_two_labs_at_once_with_equal_names_and_addresses_never_meet(user):
     for name in ("one", "two"):
         user.good("up", "--detach", "--name", name, "-f", MANIFESTS / "services-a-b.yaml")
-    assert list(labs(user)) == ["one", "two"]
+    assert list(user.labs()) == ["one", "two"]
     assert user("exec", "client", "--", "true").returncode == 2
     user.good(
         "exec", "--name", "one", "node1", "--", "sh", "-c", "ip link add only-in-one type veth; touch /etc/only-in-one"
@@ -72,10 +66,10 @@ def test_two_labs_at_once_with_equal_names_and_addresses_never_meet(user):
         user.good("trace", "--name", name, "client", "svc/service-b", "-q")
     assert user("up", "--detach", "--name", "one").returncode == 2
     user.good("down", "--name", "one")
-    assert list(labs(user)) == ["two"]
+    assert list(user.labs()) == ["two"]
     user.good("exec", "client", "--", "curl", "-sf", "http://198.51.100.11")
     user.good("down", "--all")
-    assert labs(user) == {}
+    assert user.labs() == {}
 
 
 def test_what_keeps_a_lab_from_coming_up_is_told_by_the_call_itself(user, tmp_path):
@@ -91,7 +85,7 @@ def test_what_keeps_a_lab_from_coming_up_is_told_by_the_call_itself(user, tmp_pa
     assert failed.returncode == 2
     assert "10.9.9.9" in failed.stderr
     assert "Traceback" not in failed.stderr
-    assert labs(user) == {}
+    assert user.labs() == {}
     assert list(user.runtime.iterdir()) == []
 
 
@@ -101,7 +95,7 @@ def test_the_detached_lab_holds_nothing_of_its_callers_terminal(user):
         ["sh", "-c", '"$@" | cat', "sh", *user.command("up", "--detach")], cwd=ROOT, env=user.environment, timeout=60
     )
     assert done.returncode == 0
-    keeper = labs(user)["lab"]["keeper"]
+    keeper = user.labs()["lab"]["keeper"]
     assert os.getsid(keeper) == keeper
     assert os.readlink(f"/proc/{keeper}/cwd") == "/"
     streams = [os.readlink(f"/proc/{keeper}/fd/{number}") for number in range(3)]
@@ -121,7 +115,7 @@ def test_in_the_foreground_there_is_mininets_prompt_and_the_loop_goes_on(user):
     assert "0% dropped" in told
     # kube-proxy's healthz is served by the lab's own loop.
     assert "currentTime" in told
-    assert labs(user) == {}
+    assert user.labs() == {}
 
 
 def test_ctrl_c_at_the_prompt_ends_what_was_typed_and_not_the_lab(user):
@@ -131,7 +125,7 @@ def test_ctrl_c_at_the_prompt_ends_what_was_typed_and_not_the_lab(user):
     terminal.expect_exact("icmp_seq=2")
     terminal.sendintr()
     terminal.expect_exact("mininet> ")
-    assert labs(user)["lab"]["status"] == "ready"
+    assert user.labs()["lab"]["status"] == "ready"
     terminal.sendline("client echo still$((40+2))")
     terminal.expect_exact("still42")
     # The end of input is the prompt's own: typed earlier, it would be that of what still runs.
@@ -139,7 +133,7 @@ def test_ctrl_c_at_the_prompt_ends_what_was_typed_and_not_the_lab(user):
     terminal.sendeof()
     terminal.expect(pexpect.EOF)
     assert terminal.wait() == 0
-    assert labs(user) == {}
+    assert user.labs() == {}
 
 
 def test_a_closed_terminal_ends_the_lab_in_the_foreground(user):
@@ -189,25 +183,25 @@ def test_a_scenario_that_pauses_has_the_same_prompt(user, tmp_path):
 
 def test_down_ends_a_lab_that_hangs(user):
     user.good("up", "--detach")
-    keeper = labs(user)["lab"]["keeper"]
-    sandbox = int(Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0])
-    first = int(Path(f"/proc/{sandbox}/task/{sandbox}/children").read_text().split()[0])
+    keeper = user.labs()["lab"]["keeper"]
+    sandbox = children_of(keeper)[0]
+    first = children_of(sandbox)[0]
     os.kill(first, signal.SIGSTOP)
     assert user.good("ps").splitlines()[1].split()[2] == "busy"
     user.good("down")
-    assert labs(user) == {}
+    assert user.labs() == {}
 
 
 def test_a_lab_whose_socket_somebody_removed_is_listed_and_down_names_its_keeper(user):
     user.good("up", "single", "--detach")
-    keeper = labs(user)["lab"]["keeper"]
+    keeper = user.labs()["lab"]["keeper"]
     (user.runtime / "hoplab-labs" / "lab" / "control").unlink()
-    assert labs(user)["lab"]["status"] == "no answer"
+    assert user.labs()["lab"]["status"] == "no answer"
     refused = user("down")
     assert (refused.returncode, f"Its keeper is process {keeper}" in refused.stderr) == (1, True)
     os.kill(keeper, signal.SIGTERM)
     until(lambda: not user.processes(), "the end of the lab")
-    assert labs(user) == {}
+    assert user.labs() == {}
     assert list(user.runtime.iterdir()) == []
 
 
@@ -222,7 +216,7 @@ def test_an_ordinary_user_has_labs_of_his_own_and_nobody_elses(user, other):
     shell = "echo $(hostname) $(cat /etc/hostname); exit 7"
     assert other("exec", "pod/d", "--", "sh", "-c", shell).returncode == 7
     other.good("down")
-    assert list(labs(user)) == ["lab"]
+    assert list(user.labs()) == ["lab"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -6,10 +6,10 @@ import signal
 import socket
 import struct
 import subprocess
-from pathlib import Path
 
 import pytest
 
+from tests.host import children_of
 from tests.lab.labs.labtool import MANIFESTS, somebody
 from tests.waiting import until
 
@@ -165,9 +165,8 @@ def test_whatever_is_said_to_the_control_socket_the_lab_goes_on(user):
     for each in silent:
         each.close()
     # Nothing of all that stays with the lab.
-    keeper = json.loads(user.good("ps", "--json"))["labs"][0]["keeper"]
-    sandbox = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0]
-    first = Path(f"/proc/{sandbox}/task/{sandbox}/children").read_text().split()[0]
+    keeper = user.labs()["lab"]["keeper"]
+    first = children_of(children_of(keeper)[0])[0]
     assert len([name for name in os.listdir(f"/proc/{first}/fd") if "/dev/null" in _link(first, name)]) < 10
 
 

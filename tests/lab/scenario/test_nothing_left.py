@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host import processes_of
+from tests.host import children_of, processes_of
 from tests.waiting import until
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("host_to_itself")]
@@ -152,12 +152,12 @@ def descendant(pid, depth):
     """The first child of the first child ... of a process; None while there is none."""
     for _ in range(depth):
         try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            children = children_of(pid)
         except OSError:
             return None
         if not children:
             return None
-        pid = int(children[0])
+        pid = children[0]
     return pid
 
 
