@@ -28,6 +28,9 @@ from hoplab.reasons.links import (
 )
 from hoplab.reasons.questions import headed, way_back
 
+TELLS_THE_SENDER = ("ENETUNREACH", "EHOSTUNREACH", "EACCES")
+"""Look-ups without a way of which a kernel tells the sender by ICMP (net/ipv4/route.c, ip_error)."""
+
 
 def lost_packet(case: Case) -> Passage | None:
     """The packet whose end decided: the first answer that did not come back, or the furthest of what was sent."""
@@ -281,13 +284,13 @@ def _refused(case: Case, hop: Hop, answer: RouteAnswer) -> bool:
     """Whether the look-up says that no route leads on: none, or one that is there to refuse."""
     # A source that can't be one is refused in the same words: one of the node's own, coming in from outside.
     own_source = hop.node in case.holders(hop.before.src)
-    return answer.error in ("ENETUNREACH", "EHOSTUNREACH", "EACCES") or (answer.error == "EINVAL" and not own_source)
+    return answer.error in TELLS_THE_SENDER or (answer.error == "EINVAL" and not own_source)
 
 
 def _untold(case: Case, hop: Hop) -> str:
     """Why nobody was told of a packet without a route (ip_error: burst 5, then one a second; nothing counts them)."""
     answer = case.route(hop)
-    tells = answer is not None and answer.error in ("ENETUNREACH", "EHOSTUNREACH", "EACCES")
+    tells = answer is not None and answer.error in TELLS_THE_SENDER
     if not tells or case.errors or hop.out_interface is not None or ":" in hop.after.dst:
         return ""
     return (
